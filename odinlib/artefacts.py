@@ -1,0 +1,218 @@
+"""Whole-or-nothing files that say what they are: arrays, the configuration that made them, and their provenance.
+
+An artefact is one `.npz`: its arrays, and under `artefact` a JSON string with
+
+* `config`: everything the numbers depend on (network, sets, counts, seeds, grids), compared on every read;
+* `provenance`: where and when they were made (hardware, versions, commit, date, seconds), never compared;
+* `sha256`: the digest of the arrays and the configuration, checked on every read.
+
+A file whose digest or configuration does not match is never used.
+"""
+
+import contextlib
+import datetime
+import errno
+import functools
+import hashlib
+import io
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from odinlib.errors import UserError
+
+Arrays = dict[str, np.ndarray]
+Config = Mapping[str, Any]
+
+
+class Refused(UserError):
+    """An artefact that is there but must not be used: damaged, or made by another configuration."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """The contents of one artefact file."""
+
+    arrays: Arrays
+    config: dict[str, Any]
+    provenance: dict[str, Any]
+
+
+@contextlib.contextmanager
+def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
+    """Open a binary file that appears at `path` whole, when the block ends, or not at all.
+
+    The bytes go to a temporary name in the same folder, are flushed to the disk, then renamed.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    path = Path(path)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise UserError(f"no space left to write {path}", remedy="free some space and run again") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+            raise UserError(f"cannot write {path} ({error.strerror})", remedy="choose a folder you can write") from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def digest(config: Config) -> str:
+    """The SHA-256 of a configuration's canonical JSON, in hexadecimal."""
+    return hashlib.sha256(_canonical(config).encode()).hexdigest()
+
+
+def save(path: str | Path, arrays: Mapping[str, np.ndarray], config: Config, provenance: Config | None = None) -> None:
+    """Write an artefact whole. Equal arrays, configuration and provenance give equal bytes."""
+    header = {
+        "config": json.loads(_canonical(config)),
+        "provenance": dict(provenance or {}),
+        "sha256": _content_digest(arrays, config),
+    }
+    members = {"artefact": np.array(json.dumps(header, sort_keys=True)), **arrays}
+    with write_atomically(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, array in members.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, np.asanyarray(array), allow_pickle=False)
+            # np.savez would stamp the time of day into every member; a fixed date keeps the bytes the same.
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
+
+
+def load(path: str | Path, config: Config | None = None) -> Artefact:
+    """Read an artefact, checking its digest and, where given, its configuration.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Refused: the file is damaged or was made by another configuration.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        header = json.loads(str(arrays.pop("artefact")))
+        intact = header["sha256"] == _content_digest(arrays, header["config"])
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise Refused(f"{path} is damaged ({error})", remedy="delete it and run again") from error
+    if not intact:
+        raise Refused(f"{path} does not match its recorded SHA-256", remedy="delete it and run again")
+    if config is not None and (found := _difference(header["config"], json.loads(_canonical(config)))):
+        raise Refused(f"{path} was made by another configuration ({found})", remedy="delete it and run again")
+    return Artefact(arrays, header["config"], header["provenance"])
+
+
+def load_or_compute(
+    path: str | Path, config: Config, compute: Callable[[], Mapping[str, np.ndarray]], *, why_not: str | None = None
+) -> Artefact:
+    """Read the artefact at `path`, or compute it and write it there.
+
+    Args:
+        path: where it is, or will be.
+        config: everything it depends on.
+        compute: gives the arrays.
+        why_not: where set, nothing may be computed here: the reason, shown to the user.
+
+    Raises:
+        UserError: the artefact is missing or refused, and `why_not` says why it cannot be computed.
+    """
+    try:
+        return load(path, config)
+    except FileNotFoundError:
+        if why_not is not None:
+            raise UserError(f"{path} is not recorded", remedy=why_not) from None
+    except Refused as refusal:
+        if why_not is not None:
+            raise
+        print(f"{refusal}: computing it again", file=sys.stderr)
+    start = time.perf_counter()
+    arrays = dict(compute())
+    save(path, arrays, config, provenance(seconds=time.perf_counter() - start))
+    return load(path, config)
+
+
+def provenance(**extra: Any) -> dict[str, Any]:
+    """Where and when a number is made: hardware, versions, commit and date."""
+    import torch
+
+    accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "hardware": accelerator or f"{_processor()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        **extra,
+    }
+
+
+@functools.cache
+def commit() -> str:
+    """The commit of the source tree, with `+changes` where the package differs from it, or `unknown`."""
+    root = Path(__file__).resolve().parent.parent
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        head = git("rev-parse", "--short=12", "HEAD")
+        return head + ("+changes" if git("status", "--porcelain", "--", "odinlib", "notebooks") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+@functools.cache
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _canonical(config: Config) -> str:
+    return json.dumps(config, sort_keys=True, separators=(",", ":"), default=_plain)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} does not belong in a configuration")
+
+
+def _content_digest(arrays: Mapping[str, np.ndarray], config: Config) -> str:
+    content = hashlib.sha256(_canonical(config).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        content.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        content.update(array.tobytes())
+    return content.hexdigest()
+
+
+def _difference(found: Config, wanted: Config) -> str:
+    """The first entry in which two configurations differ, in words; empty where they are equal."""
+    for key in sorted({*found, *wanted}):
+        if found.get(key) != wanted.get(key):
+            return f"{key} is {found.get(key)!r}, wanted {wanted.get(key)!r}"[:200]
+    return ""

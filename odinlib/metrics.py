@@ -1,0 +1,267 @@
+"""The four measures of Section 4.3, exact, for any number of settings at once.
+
+In-distribution images are the positive class and a higher score means more in-distribution. Every function takes
+`scores_in` [..., n] and `scores_out` [..., m] with equal leading dimensions (settings, say) and returns [...] in
+float64, as fractions; tables multiply by 100. Nothing is read off a grid of thresholds: the only thresholds that
+matter are the in-distribution scores themselves, and ties are counted exactly, as scikit-learn counts them.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from odinlib.errors import UserError, check_choice, check_number
+
+METRICS = ("fpr", "detection_error", "auroc", "aupr_in", "aupr_out")
+CONVENTIONS = ("paper", "authors")
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """Sorted scores, and where each one stands among the others: all that any measure needs."""
+
+    order_in: Tensor  # [..., n] the permutation that sorts the in-distribution scores
+    order_out: Tensor  # [..., m]
+    in_below_in: Tensor  # [..., n] for each sorted in-distribution score, how many others are strictly below
+    out_below_in: Tensor  # [..., n] how many out-of-distribution scores are strictly below it
+    out_upto_in: Tensor  # [..., n] how many are below it or equal
+    out_upto_out: Tensor  # [..., m] for each sorted out-of-distribution score, likewise
+    in_upto_out: Tensor  # [..., m]
+    sorted_in: Tensor
+    sorted_out: Tensor
+
+
+def fpr_at_tpr(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95, convention: str = "paper") -> Tensor:
+    """False positive rate at a true positive rate of at least `tpr` (Section 4.3, measure 1).
+
+    An image is accepted when its score is at or above the threshold; the threshold is the highest one that accepts
+    the wanted share of in-distribution images.
+
+    Args:
+        scores_in: in-distribution scores [..., n].
+        scores_out: out-of-distribution scores [..., m].
+        tpr: the true positive rate, in (0, 1].
+        convention: `paper`, as above; `authors`, the mean over all thresholds at which the true positive rate lies
+            within 0.0005 of `tpr`, which is what the released evaluation script approximates on a grid.
+
+    >>> fpr_at_tpr(torch.arange(20.), torch.tensor([0.5, 1., 3., 8.])).item()
+    0.75
+    """
+    counts = _count(scores_in, scores_out)
+    check_number("tpr", tpr, above=0, at_most=1)
+    if check_choice("convention", convention, CONVENTIONS) == "paper":
+        n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
+        return 1 - counts.out_below_in[..., _first_accepted(n, tpr)].double() / m
+    return _fpr_around(counts, tpr, 0.0005)
+
+
+def detection_error(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95, convention: str = "paper") -> Tensor:
+    """Probability of a wrong decision when both kinds of image are equally likely (Section 4.3, measure 2).
+
+    Args:
+        scores_in: in-distribution scores [..., n].
+        scores_out: out-of-distribution scores [..., m].
+        tpr: the true positive rate at which it is read.
+        convention: `paper`, 0.5 (1 - TPR) + 0.5 FPR at that rate; `authors`, the least value over all thresholds.
+    """
+    counts = _count(scores_in, scores_out)
+    check_number("tpr", tpr, above=0, at_most=1)
+    n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
+    missed = counts.in_below_in.double() / n
+    accepted = 1 - counts.out_below_in.double() / m
+    error = 0.5 * missed + 0.5 * accepted
+    if check_choice("convention", convention, CONVENTIONS) == "paper":
+        return error[..., _first_accepted(n, tpr)]
+    return error.amin(-1).clamp(max=0.5)
+
+
+def auroc(scores_in: Tensor, scores_out: Tensor) -> Tensor:
+    """Probability that an in-distribution image scores above an out-of-distribution one, ties counting half."""
+    return _auroc(_count(scores_in, scores_out))
+
+
+def aupr_in(scores_in: Tensor, scores_out: Tensor) -> Tensor:
+    """Area under the precision-recall curve with in-distribution images as positives (average precision)."""
+    return _aupr_in(_count(scores_in, scores_out))
+
+
+def aupr_out(scores_in: Tensor, scores_out: Tensor) -> Tensor:
+    """Area under the precision-recall curve with out-of-distribution images as positives (average precision)."""
+    return _aupr_out(_count(scores_in, scores_out))
+
+
+def evaluate(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95) -> dict[str, Tensor]:
+    """All five measures of Table 2 by the paper's convention, from one sort: name to [...]."""
+    counts = _count(scores_in, scores_out)
+    check_number("tpr", tpr, above=0, at_most=1)
+    n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
+    first = _first_accepted(n, tpr)
+    fpr = 1 - counts.out_below_in[..., first].double() / m
+    return {
+        "fpr": fpr,
+        "detection_error": 0.5 * counts.in_below_in[..., first].double() / n + 0.5 * fpr,
+        "auroc": _auroc(counts),
+        "aupr_in": _aupr_in(counts),
+        "aupr_out": _aupr_out(counts),
+    }
+
+
+def roc_curve(scores_in: Tensor, scores_out: Tensor) -> tuple[Tensor, Tensor]:
+    """The ROC curve's corners from (0, 0) to (1, 1): false and true positive rates, each [n + 1]."""
+    counts = _count(scores_in, scores_out)
+    n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
+    zero = torch.zeros_like(counts.sorted_in[..., :1])
+    fpr = torch.cat([zero, (1 - counts.out_below_in.double() / m).flip(-1)], dim=-1)
+    tpr = torch.cat([zero, (1 - counts.in_below_in.double() / n).flip(-1)], dim=-1)
+    one = torch.ones_like(zero)
+    return torch.cat([fpr, one], dim=-1), torch.cat([tpr, one], dim=-1)
+
+
+def threshold_at_tpr(scores_in: Tensor, tpr: float = 0.95) -> Tensor:
+    """The threshold delta of Section 3: an image is in-distribution when its score is *above* it. [..., n] -> [...].
+
+    It lies just below the score of the last image to be accepted, so that at least the share `tpr` is accepted.
+    """
+    scores = torch.sort(_scores("scores_in", scores_in), dim=-1).values
+    check_number("tpr", tpr, above=0, at_most=1)
+    last = scores[..., _first_accepted(scores.shape[-1], tpr)]
+    return torch.nextafter(last, torch.full_like(last, -math.inf))
+
+
+def bootstrap(
+    scores_in: Tensor, scores_out: Tensor, *, resamples: int = 1000, tpr: float = 0.95, seed: int = 0, block: int = 100
+) -> dict[str, Tensor]:
+    """The five measures on resampled images: name to [resamples].
+
+    Both kinds of image are drawn with replacement. Equal seeds draw equal images, so the difference of two calls
+    (ODIN and the baseline on the same images) is a paired bootstrap.
+
+    Args:
+        scores_in: in-distribution scores [n].
+        scores_out: out-of-distribution scores [m].
+        resamples: how many.
+        tpr: the true positive rate of the first two measures.
+        seed: of the draws.
+        block: resamples held in memory at once.
+    """
+    counts = _count(scores_in, scores_out)
+    if counts.sorted_in.ndim != 1:
+        raise UserError(f"bootstrap got scores of {counts.sorted_in.ndim} dimensions", expected="one")
+    generator = torch.Generator().manual_seed(seed)
+    n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
+    blocks = []
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        weights_in = _resampled(rows, n, generator).to(counts.sorted_in.device)[:, counts.order_in]
+        weights_out = _resampled(rows, m, generator).to(counts.sorted_in.device)[:, counts.order_out]
+        blocks.append(_weighted(counts, weights_in, weights_out, tpr))
+    return {name: torch.cat([part[name] for part in blocks]) for name in METRICS}
+
+
+def interval(samples: Tensor, level: float = 0.95) -> tuple[float, float]:
+    """The central interval of bootstrap samples [resamples] that holds the share `level`."""
+    tail = (1 - level) / 2
+    low, high = torch.quantile(samples.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64))
+    return low.item(), high.item()
+
+
+def _scores(name: str, scores: Tensor) -> Tensor:
+    scores = torch.as_tensor(scores)
+    if scores.device.type == "mps":  # no float64 there
+        scores = scores.cpu()
+    if scores.ndim == 0 or scores.shape[-1] == 0:
+        raise UserError(f"{name} is empty", expected="at least one score")
+    if not torch.isfinite(scores).all():
+        raise UserError(f"{name} holds NaN or infinite values", expected="finite scores")
+    return scores.double()
+
+
+def _count(scores_in: Tensor, scores_out: Tensor) -> _Counts:
+    scores_in, scores_out = _scores("scores_in", scores_in), _scores("scores_out", scores_out)
+    if scores_in.shape[:-1] != scores_out.shape[:-1]:
+        raise UserError(
+            f"scores_in is {list(scores_in.shape)} and scores_out {list(scores_out.shape)}",
+            expected="equal leading dimensions",
+        )
+    sorted_in, order_in = torch.sort(scores_in, dim=-1)
+    sorted_out, order_out = torch.sort(scores_out, dim=-1)
+    return _Counts(
+        order_in,
+        order_out,
+        torch.searchsorted(sorted_in, sorted_in),
+        torch.searchsorted(sorted_out, sorted_in),
+        torch.searchsorted(sorted_out, sorted_in, right=True),
+        torch.searchsorted(sorted_out, sorted_out, right=True),
+        torch.searchsorted(sorted_in, sorted_out, right=True),
+        sorted_in,
+        sorted_out,
+    )
+
+
+def _first_accepted(n: int, tpr: float) -> int:
+    """Index, in ascending order, of the lowest in-distribution score that must be accepted."""
+    return n - max(1, math.ceil(tpr * n - 1e-9))
+
+
+def _auroc(counts: _Counts) -> Tensor:
+    m = counts.sorted_out.shape[-1]
+    return (counts.out_below_in + counts.out_upto_in).double().mean(-1) / (2 * m)
+
+
+def _aupr_in(counts: _Counts) -> Tensor:
+    # Each positive adds 1/n of recall at the precision of its own threshold, so the area is the mean precision.
+    n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
+    true, false = n - counts.in_below_in, m - counts.out_below_in
+    return (true / (true + false).double()).mean(-1)
+
+
+def _aupr_out(counts: _Counts) -> Tensor:
+    true, false = counts.out_upto_out, counts.in_upto_out
+    return (true / (true + false).double()).mean(-1)
+
+
+def _fpr_around(counts: _Counts, tpr: float, width: float) -> Tensor:
+    """FPR averaged over the thresholds, uniform in score, whose TPR is within `width` of `tpr`."""
+    n = counts.sorted_in.shape[-1]
+    least, most = math.ceil((tpr - width) * n - 1e-9), math.floor((tpr + width) * n + 1e-9)
+    if least > most:  # no threshold comes that close: too few images
+        raise UserError(f"no threshold has a TPR within {width} of {tpr} with {n} in-distribution images")
+    low = counts.sorted_in[..., max(n - most - 1, 0), None]
+    high = counts.sorted_in[..., n - max(least, 1), None]
+    accepted = (counts.sorted_out - low) / (high - low)
+    return torch.where(high > low, accepted.clamp(0, 1), (counts.sorted_out >= high).double()).mean(-1)
+
+
+def _resampled(rows: int, count: int, generator: torch.Generator) -> Tensor:
+    """How often each of `count` images is drawn, in `rows` draws of `count` with replacement: [rows, count]."""
+    drawn = torch.randint(count, (rows, count), generator=generator)
+    return torch.zeros(rows, count).scatter_add_(1, drawn, torch.ones(rows, count))
+
+
+def _weighted(counts: _Counts, weights_in: Tensor, weights_out: Tensor, tpr: float) -> dict[str, Tensor]:
+    """The five measures when the sorted image i counts `weights[:, i]` times (weights are whole numbers)."""
+    n, m = weights_in.shape[1], weights_out.shape[1]
+    # Column j: how many resampled images are among the j lowest. Whole numbers below 2**24 are exact in float32.
+    below_in = torch.nn.functional.pad(weights_in.cumsum(1), (1, 0))
+    below_out = torch.nn.functional.pad(weights_out.cumsum(1), (1, 0))
+    # The threshold: the highest score with at least the wanted number of images at or above it.
+    rejectable = torch.full((len(weights_in), 1), float(_first_accepted(n, tpr)), device=below_in.device)
+    threshold = torch.searchsorted(below_in[:, 1:].contiguous(), rejectable, right=True)
+    missed = below_in.gather(1, counts.in_below_in[threshold]).squeeze(1).double() / n
+    fpr = 1 - below_out.gather(1, counts.out_below_in[threshold]).squeeze(1).double() / m
+
+    out_below_in = below_out[:, counts.out_below_in]
+    pairs = (weights_in * (out_below_in + below_out[:, counts.out_upto_in])).sum(1, dtype=torch.float64)
+    true, false = n - below_in[:, counts.in_below_in], m - out_below_in
+    precision_in = torch.where(weights_in > 0, weights_in * true / (true + false), 0)
+    true, false = below_out[:, counts.out_upto_out], below_in[:, counts.in_upto_out]
+    precision_out = torch.where(weights_out > 0, weights_out * true / (true + false), 0)
+    return {
+        "fpr": fpr,
+        "detection_error": 0.5 * missed + 0.5 * fpr,
+        "auroc": pairs / (2 * n * m),
+        "aupr_in": precision_in.sum(1, dtype=torch.float64) / n,
+        "aupr_out": precision_out.sum(1, dtype=torch.float64) / m,
+    }
