@@ -1,0 +1,349 @@
+"""ODIN: detecting out-of-distribution images with a trained classifier, unchanged (Liang, Li & Srikant, ICLR 2018).
+
+The whole method is here, in the order of Section 3:
+
+1. Equation 1, the softmax score at a temperature, `softmax_score`;
+2. Equation 2, the input moved a little in the direction that raises this score, `input_gradient` and `perturb`;
+3. the detector, which compares the score of the moved input with a threshold, `odin_score` and `ODIN`;
+4. Section 4.4, the choice of temperature and perturbation on held-out images, `sweep` and `tune`.
+
+Conventions. A network maps images [N, C, H, W] in [0, 1] to logits [N, K], its normalisation being its own first
+step, so that `epsilon` is in pixel units. In-distribution is the positive class; a higher score means more
+in-distribution. Perturbed images are not clipped, as in the paper. Scores are computed in float64 from the network's
+logits: at T = 1000 all softmax scores crowd within about 1e-3 of 1/K, where float32 has only a few thousand values.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from odinlib import metrics
+from odinlib.errors import UserError, check_number
+
+PAPER_TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
+PAPER_EPSILONS = tuple(i / 5000 for i in range(21))  # 21 evenly spaced values from 0 to 0.004
+
+
+# --- Equation 1: temperature scaling ----------------------------------------------------------------------------------
+
+
+def softmax_score(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """The softmax score S(x; T), the largest softmax probability at temperature T (Equation 1).
+
+    Args:
+        logits: the network's outputs f [..., K].
+        temperature: T > 0; a number, or a tensor that broadcasts with [...].
+
+    Returns:
+        Scores [...] in float64, between 1/K and 1.
+
+    >>> softmax_score(torch.tensor([[2.0, 0.0]]), 1.0).item()  # 1 / (1 + exp(-2))
+    0.8807970779778823
+    """
+    scaled = _scaled_gaps(logits, temperature)
+    return 1 / torch.exp(-scaled).sum(-1)
+
+
+def centred_score(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """T (K - 1/S): the softmax score on a scale that keeps its ranking at every temperature.
+
+    It rises with S, so every detection measure is the same for both, but where S crowds at 1/K as T grows this tends
+    to (K - 1) U1, the limit of Proposition 1, and keeps its digits even when stored in float32.
+
+    Args:
+        logits: the network's outputs f [..., K].
+        temperature: T > 0; a number, or a tensor that broadcasts with [...].
+
+    Returns:
+        Scores [...] in float64, between 0 and (K - 1) U1.
+
+    >>> round(centred_score(torch.tensor([[2.0, 0.0]]), 1e6).item(), 6)  # nearly U1 = 2
+    1.999998
+    """
+    scaled = _scaled_gaps(logits, temperature)
+    # K - 1/S = sum_i [1 - exp(-(f_y - f_i) / T)], and expm1 keeps the digits that the subtraction would lose.
+    return -torch.expm1(-scaled).sum(-1) * torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)
+
+
+def score_from_centred(centred: Tensor, temperature: float | Tensor, classes: int) -> Tensor:
+    """The softmax score S whose centred score is given: S = 1 / (K - centred / T)."""
+    return 1 / (classes - centred.double() / torch.as_tensor(temperature, dtype=torch.float64))
+
+
+def _scaled_gaps(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """(f_y - f_i) / T in float64, [..., K], zero for the predicted class y."""
+    temperatures = torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)
+    if not (temperatures > 0).all() or not torch.isfinite(temperatures).all():
+        raise UserError(f"temperature is {temperature}", expected="a number above 0")
+    logits = logits.double()
+    return (logits.amax(-1, keepdim=True) - logits) / temperatures[..., None]
+
+
+# --- Equation 2: input preprocessing ----------------------------------------------------------------------------------
+
+
+def input_gradients(network: nn.Module, images: Tensor, temperatures: Sequence[float]) -> tuple[list[Tensor], Tensor]:
+    """The gradients of log S(x; T) with respect to the input, for several temperatures from one forward pass.
+
+    Only the input's gradient is computed; the weights' are neither needed nor touched.
+
+    Args:
+        network: images [N, C, H, W] to logits [N, K].
+        images: in [0, 1].
+        temperatures: each above 0.
+
+    Returns:
+        A gradient [N, C, H, W] for each temperature, and the clean logits [N, K].
+    """
+    if hasattr(network, "input_gradients"):  # a network that knows a faster way to the same numbers
+        return network.input_gradients(images, temperatures)
+    with torch.enable_grad():
+        images = images.detach().requires_grad_()
+        logits = network(images)
+        gradients = []
+        for i, temperature in enumerate(temperatures):
+            # Images do not mix in evaluation mode, so the gradient of the sum holds each image's own gradient.
+            log_score = torch.log_softmax(logits / temperature, dim=-1).amax(-1).sum()
+            last = i == len(temperatures) - 1
+            gradients += torch.autograd.grad(log_score, images, retain_graph=not last)
+    return gradients, logits.detach()
+
+
+def input_gradient(network: nn.Module, images: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The gradient of log S(x; T) with respect to the input [N, C, H, W], and the clean logits [N, K]."""
+    gradients, logits = input_gradients(network, images, [temperature])
+    return gradients[0], logits
+
+
+def perturb(images: Tensor, gradient: Tensor, epsilon: float) -> Tensor:
+    """The preprocessed image x - epsilon sign(-gradient of log S(x; T)) (Equation 2).
+
+    Every pixel moves by `epsilon` in the direction that raises the log score; to first order the log score rises by
+    epsilon times the gradient's 1-norm (Section 5.3).
+
+    Args:
+        images: x [N, C, H, W] in [0, 1].
+        gradient: of log S(x; T) with respect to x, same shape.
+        epsilon: magnitude in pixel units, at least 0.
+    """
+    check_number("epsilon", epsilon, at_least=0)
+    return images - epsilon * torch.sign(-gradient)
+
+
+# --- The detector -----------------------------------------------------------------------------------------------------
+
+
+def odin_score(network: nn.Module, images: Tensor, temperature: float, epsilon: float) -> Tensor:
+    """The softmax score of the preprocessed image, S(x~; T) [N] in float64: high for in-distribution images."""
+    return softmax_score(odin_logits(network, images, temperature, epsilon), temperature)
+
+
+def odin_logits(network: nn.Module, images: Tensor, temperature: float, epsilon: float) -> Tensor:
+    """The logits of the preprocessed image, f(x~) [N, K]."""
+    with torch.no_grad():
+        if epsilon == 0:
+            return network(images)
+        gradient, _ = input_gradient(network, images, temperature)
+        return network(perturb(images, gradient, epsilon))
+
+
+class ODIN:
+    """An out-of-distribution detector around a trained network, in scikit-learn's manner.
+
+    Args:
+        network: any module from images [N, C, H, W] in [0, 1] to logits [N, K]; it is put in evaluation mode.
+        temperature: T; a large one is nearly always right (Section 5.1).
+        epsilon: perturbation magnitude in pixel units; 0 leaves the input alone.
+        tpr: the share of in-distribution images that `fit` makes the threshold accept.
+        batch: images per pass.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> images = torch.rand(40, 1, 2, 2)
+    >>> detector = ODIN(network, epsilon=0.01).fit(images)
+    >>> detector.predict(images).sum().item()  # 38 of 40 accepted (+1), 2 refused (-1)
+    36
+    """
+
+    def __init__(
+        self, network: nn.Module, temperature: float = 1000.0, epsilon: float = 0.0014, tpr: float = 0.95, batch: int = 32
+    ) -> None:
+        self.network = network.eval()
+        self.temperature = check_number("temperature", temperature, above=0)
+        self.epsilon = check_number("epsilon", epsilon, at_least=0)
+        self.tpr = check_number("tpr", tpr, above=0, at_most=1)
+        self.batch = batch
+        self.threshold: float | None = None
+
+    def fit(
+        self,
+        images_in: Tensor,
+        images_out: Tensor | None = None,
+        temperatures: Sequence[float] | None = None,
+        epsilons: Sequence[float] | None = None,
+    ) -> "ODIN":
+        """Choose T, epsilon and the threshold on held-out images.
+
+        Args:
+            images_in: in-distribution images that the network was not trained on.
+            images_out: a sample of out-of-distribution images, where there is one: then T and epsilon are those of
+                the grid with the least FPR (Section 4.4).
+            temperatures: the grid; the paper's where `images_out` is given, else the temperature stays.
+            epsilons: the grid. Given without `images_out`, the epsilon is the one that raises the mean score of the
+                in-distribution images most, a choice that needs no out-of-distribution image (Hsu et al., 2020).
+        """
+        if images_out is not None:
+            temperatures = temperatures or PAPER_TEMPERATURES
+            epsilons = epsilons or PAPER_EPSILONS
+            scores_in = sweep(self.network, images_in, temperatures, epsilons, batch=self.batch)
+            scores_out = sweep(self.network, images_out, temperatures, epsilons, batch=self.batch)
+            chosen = tune(scores_in, scores_out, temperatures, epsilons, self.tpr)
+            self.temperature, self.epsilon = chosen.temperature, chosen.epsilon
+        elif epsilons is not None:
+            scores_in = sweep(self.network, images_in, [self.temperature], epsilons, batch=self.batch)
+            self.epsilon = epsilons[int(scores_in[0].mean(-1).argmax())]
+        self.threshold = metrics.threshold_at_tpr(self.score_samples(images_in), self.tpr).item()
+        return self
+
+    def score_samples(self, images: Tensor) -> Tensor:
+        """S(x~; T) of each image [N], on the centred scale of `centred_score`; float64, on the CPU."""
+        scores = [
+            centred_score(odin_logits(self.network, part, self.temperature, self.epsilon), self.temperature).cpu()
+            for part in images.split(self.batch)
+        ]
+        return torch.cat(scores)
+
+    def predict(self, images: Tensor) -> Tensor:
+        """+1 for each image taken as in-distribution, -1 for the others (the paper's g is 0 and 1) [N]."""
+        if self.threshold is None:
+            raise UserError("the detector has no threshold", remedy="call fit with held-out in-distribution images")
+        return torch.where(self.score_samples(images) > self.threshold, 1, -1)
+
+
+# --- Section 4.4: choosing the parameters -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A choice of parameters and the FPR that it reached on the images it was chosen on."""
+
+    temperature: float
+    epsilon: float
+    fpr: float
+
+
+def sweep(
+    network: nn.Module,
+    images: Tensor,
+    temperatures: Sequence[float] = PAPER_TEMPERATURES,
+    epsilons: Sequence[float] = PAPER_EPSILONS,
+    *,
+    batch: int = 32,
+    progress: str | None = None,
+) -> Tensor:
+    """Centred scores of every image at every setting of the grid.
+
+    The work is shared as far as it can be without changing a number: one forward pass gives the clean logits, hence
+    epsilon = 0 at every temperature; one backward pass per temperature gives the direction for all its magnitudes;
+    one forward pass is left for each temperature and each magnitude above 0.
+
+    Args:
+        network: images [N, C, H, W] in [0, 1] to logits [N, K], in evaluation mode.
+        images: may lie on another device than the network; batches are moved as they are needed.
+        temperatures: [A], each above 0.
+        epsilons: [B], each at least 0.
+        batch: images per pass.
+        progress: a label, to show a progress bar.
+
+    Returns:
+        Scores [A, B, N] in float64 on the CPU.
+
+    Raises:
+        UserError: a setting is out of range, or the network gives NaN.
+    """
+    temperatures, epsilons = check_grid(temperatures, epsilons)
+    tempered = torch.tensor(temperatures, dtype=torch.float64)[:, None]
+    scores = torch.empty(len(temperatures), len(epsilons), len(images), dtype=torch.float64)
+    done = 0
+    for part in _batches(network, images, batch, progress):
+        block = scores[:, :, done : done + len(part)]
+        gradients, clean = input_gradients(network, part, temperatures if any(epsilons) else [])
+        with torch.no_grad():
+            for b, epsilon in enumerate(epsilons):
+                if epsilon == 0:
+                    block[:, b] = centred_score(clean, tempered.to(clean.device)).cpu()
+                    continue
+                for a, (temperature, gradient) in enumerate(zip(temperatures, gradients, strict=True)):
+                    block[a, b] = centred_score(network(perturb(part, gradient, epsilon)), temperature).cpu()
+        done += len(part)
+    if not torch.isfinite(scores).all():
+        raise UserError("the network gives NaN or infinite logits", remedy="check its weights and its normalisation")
+    return scores
+
+
+def tune(
+    scores_in: Tensor, scores_out: Tensor, temperatures: Sequence[float], epsilons: Sequence[float], tpr: float = 0.95
+) -> Setting:
+    """The setting of the grid with the least FPR at `tpr` on held-out images (Section 4.4).
+
+    The paper does not say which of several equally good settings it takes; here the one with the highest AUROC, then
+    the smallest epsilon, then the smallest T.
+
+    Args:
+        scores_in, scores_out: of `sweep`, [A, B, n] and [A, B, m].
+        temperatures: [A]
+        epsilons: [B]
+        tpr: the true positive rate.
+    """
+    measured = metrics.evaluate(scores_in, scores_out, tpr)
+    fpr, area = measured["fpr"], measured["auroc"]
+    settings = [
+        (fpr[a, b].item(), -area[a, b].item(), epsilon, temperature)
+        for a, temperature in enumerate(temperatures)
+        for b, epsilon in enumerate(epsilons)
+    ]
+    least, _, epsilon, temperature = min(settings)
+    return Setting(float(temperature), float(epsilon), least)
+
+
+def check_grid(temperatures: Sequence[float], epsilons: Sequence[float]) -> tuple[list[float], list[float]]:
+    """The two axes as lists of floats, or a :class:`UserError` for an empty one or a value out of range."""
+    if len(temperatures) == 0 or len(epsilons) == 0:
+        raise UserError("the grid is empty", expected="at least one temperature and one epsilon")
+    return (
+        [float(check_number("temperature", t, above=0)) for t in temperatures],
+        [float(check_number("epsilon", e, at_least=0)) for e in epsilons],
+    )
+
+
+def responses(
+    network: nn.Module,
+    images: Tensor,
+    temperatures: Sequence[float] = (1.0, 1000.0),
+    *,
+    batch: int = 32,
+    progress: str | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """What a network says of each unperturbed image: everything at epsilon = 0 follows from it.
+
+    Returns:
+        The logits [N, K] in float32, and the 1-norms of the gradient of log S(x; T) with respect to the input,
+        [len(temperatures), N] in float32.
+    """
+    logits, norms = [], []
+    for part in _batches(network, images, batch, progress):
+        gradients, clean = input_gradients(network, part, list(temperatures))
+        logits.append(clean.float().cpu())
+        norms.append(torch.stack([g.double().abs().flatten(1).sum(1).float().cpu() for g in gradients]))
+    return torch.cat(logits).numpy(), torch.cat(norms, dim=1).numpy()
+
+
+def _batches(network: nn.Module, images: Tensor, batch: int, progress: str | None) -> Iterator[Tensor]:
+    first = next(network.parameters(), None)
+    device = images.device if first is None else first.device
+    parts = images.split(batch)
+    for part in tqdm(parts, desc=progress, unit="batch", leave=False, disable=progress is None):
+        yield part.to(device)
