@@ -29,7 +29,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from odinlib.errors import UserError
+from odinlib.errors import Missing, UserError
 
 Arrays = dict[str, np.ndarray]
 Config = Mapping[str, Any]
@@ -73,7 +73,8 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
             raise UserError(f"cannot write {path} ({error.strerror})", remedy="choose a folder you can write") from error
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
 
 
 def digest(config: Config) -> str:
@@ -133,13 +134,14 @@ def load_or_compute(
         why_not: where set, nothing may be computed here: the reason, shown to the user.
 
     Raises:
-        UserError: the artefact is missing or refused, and `why_not` says why it cannot be computed.
+        Missing: there is no such artefact, and `why_not` says why it cannot be computed.
+        Refused: it must not be used, and cannot be computed.
     """
     try:
         return load(path, config)
     except FileNotFoundError:
         if why_not is not None:
-            raise UserError(f"{path} is not recorded", remedy=why_not) from None
+            raise Missing(f"{path} is not recorded", remedy=why_not) from None
     except Refused as refusal:
         if why_not is not None:
             raise

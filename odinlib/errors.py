@@ -75,3 +75,7 @@ def check_number(
     ):
         raise UserError(f"{name} is {value!r}", expected=f"a number {wanted}".rstrip())
     return value
+
+
+class Missing(UserError):
+    """Something is not there (data, weights, a record): a page says so and goes on with what there is."""

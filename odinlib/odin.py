@@ -13,6 +13,7 @@ in-distribution. Perturbed images are not clipped, as in the paper. Scores are c
 logits: at T = 1000 all softmax scores crowd within about 1e-3 of 1/K, where float32 has only a few thousand values.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -44,43 +45,47 @@ def softmax_score(logits: Tensor, temperature: float | Tensor) -> Tensor:
     >>> softmax_score(torch.tensor([[2.0, 0.0]]), 1.0).item()  # 1 / (1 + exp(-2))
     0.8807970779778823
     """
-    scaled = _scaled_gaps(logits, temperature)
-    return 1 / torch.exp(-scaled).sum(-1)
+    gaps, temperatures = _gaps(logits, temperature)
+    return 1 / (1 + torch.exp(-gaps / temperatures[..., None]).sum(-1))
 
 
-def centred_score(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """T (K - 1/S): the softmax score on a scale that keeps its ranking at every temperature.
+def margin_score(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """The softmax score on the scale of the logits: g = T log[(K - 1) S / (1 - S)].
 
-    It rises with S, so every detection measure is the same for both, but where S crowds at 1/K as T grows this tends
-    to (K - 1) U1, the limit of Proposition 1, and keeps its digits even when stored in float32.
+    With the gaps D_i = f_y - f_i this is -T log mean_i exp(-D_i / T), a soft minimum of the gaps: their minimum as T
+    tends to 0, their mean U1 (Equation 4) as T grows. It rises with S, so every detection measure is the same for
+    both; but S crowds at 1/K for large T and at 1 for small T, and g keeps its digits at either end, in float32 too.
 
     Args:
         logits: the network's outputs f [..., K].
         temperature: T > 0; a number, or a tensor that broadcasts with [...].
 
     Returns:
-        Scores [...] in float64, between 0 and (K - 1) U1.
+        Scores [...] in float64, between 0 and U1.
 
-    >>> round(centred_score(torch.tensor([[2.0, 0.0]]), 1e6).item(), 6)  # nearly U1 = 2
-    1.999998
+    >>> margin_score(torch.tensor([[3.0, 0.0, -3.0]]), torch.tensor([[0.01], [1e9]])).round(decimals=4).tolist()
+    [[3.0069], [4.5]]
     """
-    scaled = _scaled_gaps(logits, temperature)
-    # K - 1/S = sum_i [1 - exp(-(f_y - f_i) / T)], and expm1 keeps the digits that the subtraction would lose.
-    return -torch.expm1(-scaled).sum(-1) * torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)
+    gaps, temperatures = _gaps(logits, temperature)
+    log_mean = torch.logsumexp(-gaps / temperatures[..., None], -1) - math.log(gaps.shape[-1] - 1)
+    return -temperatures * log_mean
 
 
-def score_from_centred(centred: Tensor, temperature: float | Tensor, classes: int) -> Tensor:
-    """The softmax score S whose centred score is given: S = 1 / (K - centred / T)."""
-    return 1 / (classes - centred.double() / torch.as_tensor(temperature, dtype=torch.float64))
+def score_from_margin(margin: Tensor, temperature: float | Tensor, classes: int) -> Tensor:
+    """The softmax score S whose margin score is given: S = 1 / [1 + (K - 1) exp(-g / T)]."""
+    temperatures = torch.as_tensor(temperature, dtype=torch.float64, device=margin.device)
+    return torch.sigmoid(margin.double() / temperatures - math.log(classes - 1))
 
 
-def _scaled_gaps(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """(f_y - f_i) / T in float64, [..., K], zero for the predicted class y."""
+def _gaps(logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+    """The gaps f_y - f_i in float64 [..., K], infinite at the predicted class y itself, and T in float64."""
     temperatures = torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)
     if not (temperatures > 0).all() or not torch.isfinite(temperatures).all():
         raise UserError(f"temperature is {temperature}", expected="a number above 0")
-    logits = logits.double()
-    return (logits.amax(-1, keepdim=True) - logits) / temperatures[..., None]
+    if logits.shape[-1] < 2:
+        raise UserError(f"the network has {logits.shape[-1]} class", expected="at least two, to compare their outputs")
+    largest, predicted = logits.double().max(-1, keepdim=True)
+    return (largest - logits.double()).scatter(-1, predicted, math.inf), temperatures
 
 
 # --- Equation 2: input preprocessing ----------------------------------------------------------------------------------
@@ -209,9 +214,9 @@ class ODIN:
         return self
 
     def score_samples(self, images: Tensor) -> Tensor:
-        """S(x~; T) of each image [N], on the centred scale of `centred_score`; float64, on the CPU."""
+        """S(x~; T) of each image [N], on the margin scale of `margin_score`; float64, on the CPU."""
         scores = [
-            centred_score(odin_logits(self.network, part, self.temperature, self.epsilon), self.temperature).cpu()
+            margin_score(odin_logits(self.network, part, self.temperature, self.epsilon), self.temperature).cpu()
             for part in images.split(self.batch)
         ]
         return torch.cat(scores)
@@ -244,7 +249,7 @@ def sweep(
     batch: int = 32,
     progress: str | None = None,
 ) -> Tensor:
-    """Centred scores of every image at every setting of the grid.
+    """Margin scores of every image at every setting of the grid.
 
     The work is shared as far as it can be without changing a number: one forward pass gives the clean logits, hence
     epsilon = 0 at every temperature; one backward pass per temperature gives the direction for all its magnitudes;
@@ -274,10 +279,10 @@ def sweep(
         with torch.no_grad():
             for b, epsilon in enumerate(epsilons):
                 if epsilon == 0:
-                    block[:, b] = centred_score(clean, tempered.to(clean.device)).cpu()
+                    block[:, b] = margin_score(clean, tempered.to(clean.device)).cpu()
                     continue
                 for a, (temperature, gradient) in enumerate(zip(temperatures, gradients, strict=True)):
-                    block[a, b] = centred_score(network(perturb(part, gradient, epsilon)), temperature).cpu()
+                    block[a, b] = margin_score(network(perturb(part, gradient, epsilon)), temperature).cpu()
         done += len(part)
     if not torch.isfinite(scores).all():
         raise UserError("the network gives NaN or infinite logits", remedy="check its weights and its normalisation")

@@ -1,0 +1,406 @@
+"""The paper's protocol, artefact by artefact: train, respond, tune, test (Sections 4.1 to 4.4).
+
+Every function takes a profile, a network, its in-distribution set and a set of images, and gives what the paper
+measures of them. What takes long is an artefact under the profile's folder, read if it is there and computed if not:
+
+    networks/<network>_<id set>.safetensors       the trained weights
+    responses/<network>_<id set>/<set>.npz        clean logits and gradient norms: all that needs no perturbation
+    grids/<network>_<id set>/<set>.npz            scores of the held-out images at every (T, epsilon)
+    curves/<network>_<id set>/<set>.npz           scores of test images at T = 1 and a large T, for every epsilon
+    scores/<network>_<id set>/<set>_T<T>_e<eps>.npz   scores of the test images at one setting
+
+A profile whose fields were changed writes beside the default one, under names that carry the change's digest.
+Scores are those of `odin.margin_score`: they rank images as the softmax score does.
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from odinlib import artefacts, datasets, metrics, networks, odin, profiles
+from odinlib.datasets import ImageSet
+from odinlib.errors import Missing, UserError
+from odinlib.networks import train as training
+from odinlib.networks import weights
+from odinlib.profiles import Profile
+
+METHODS = ("baseline", "odin")
+_FORMAT = 1  # raise it when a change of code changes the numbers, so that old artefacts are not read
+
+
+@dataclass(frozen=True)
+class Responses:
+    """What a network says of the unperturbed images of a set."""
+
+    logits: np.ndarray  # [N, K] float32
+    gradient_norm_1: np.ndarray  # [N] 1-norm of the gradient of log S(x; 1) with respect to the input
+    gradient_norm_1000: np.ndarray  # [N] likewise at T = 1000
+    labels: np.ndarray | None  # [N] int64
+
+    def take(self, indices: np.ndarray) -> "Responses":
+        """The responses of some of the images."""
+        labels = None if self.labels is None else self.labels[indices]
+        return Responses(
+            self.logits[indices], self.gradient_norm_1[indices], self.gradient_norm_1000[indices], labels
+        )
+
+
+# --- The jobs ---------------------------------------------------------------------------------------------------------
+
+
+def image_set(profile: Profile, name: str, id_set: str) -> ImageSet:
+    """The test images of a set as this profile uses them; noise takes the shape of the ID set's images."""
+    shape = datasets.load(id_set, "test").shape if name in datasets.NOISE else None
+    return datasets.load(name, "test", count=profile.images, seed=profile.seed, shape=shape)
+
+
+def network(profile: Profile, name: str, id_set: str) -> nn.Module:
+    """The network trained on `id_set`, in evaluation mode on the profile's device; trained now if need be.
+
+    Raises:
+        Missing: it is not there, and this profile only reads, or its data or its foreign weights are not there.
+    """
+    path = network_path(profile, name, id_set)
+    config = _network_config(profile, name, id_set)
+    return _network(path, artefacts.digest(config), functools.partial(_train, profile, name, id_set, path), profile.device)
+
+
+def responses(profile: Profile, name: str, id_set: str, images: str) -> Responses:
+    """The clean logits and gradient norms of all test images of the set `images`."""
+
+    def compute() -> Mapping[str, np.ndarray]:
+        found = image_set(profile, images, id_set)
+        logits, norms = odin.responses(
+            fast_network(profile, name, id_set), found.tensor(), (1.0, 1000.0), progress=f"{name} on {images}"
+        )
+        labels = np.full(len(found), -1) if found.labels is None else found.labels
+        return {"logits": logits, "gradient_norms": norms, "labels": labels}
+
+    def config(of: Profile) -> dict[str, Any]:
+        return {**_set_config(of, name, id_set, images), "kind": "responses"}
+
+    arrays = _artefact(profile, "responses", name, id_set, images, config, compute)
+    labels = arrays["labels"]
+    return Responses(
+        arrays["logits"],
+        arrays["gradient_norms"][0],
+        arrays["gradient_norms"][1],
+        None if (labels < 0).all() else labels,
+    )
+
+
+def grid(profile: Profile, name: str, id_set: str, images: str, holdout: int | None = None) -> Tensor:
+    """Scores [A, B, holdout] of the held-out images at every temperature and epsilon of the profile's grid."""
+    size = holdout or profile.holdout
+
+    def compute() -> Mapping[str, np.ndarray]:
+        found = image_set(profile, images, id_set)
+        held_out, _ = split(profile, images, len(found), size)
+        scores = odin.sweep(
+            fast_network(profile, name, id_set),
+            found.tensor(held_out),
+            profile.temperatures,
+            profile.epsilons,
+            progress=f"grid of {name} on {images}",
+        )
+        return {"scores": scores.float().numpy()}
+
+    def config(of: Profile) -> dict[str, Any]:
+        return {
+            **_set_config(of, name, id_set, images),
+            "kind": "grid",
+            "temperatures": of.temperatures,
+            "epsilons": of.epsilons,
+            "holdout": holdout or of.holdout,
+            "split": of.split,
+        }
+
+    stem = images if holdout is None else f"{images}_{holdout}"
+    return torch.from_numpy(_artefact(profile, "grids", name, id_set, stem, config, compute)["scores"])
+
+
+def curve(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
+    """Scores [2, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9)."""
+    temperatures = curve_temperatures(profile)
+
+    def compute() -> Mapping[str, np.ndarray]:
+        found = image_set(profile, images, id_set)
+        _, test = split(profile, images, len(found), profile.holdout)
+        scores = odin.sweep(
+            fast_network(profile, name, id_set),
+            found.tensor(test[: profile.curve_images]),
+            temperatures,
+            profile.epsilons,
+            progress=f"curves of {name} on {images}",
+        )
+        return {"scores": scores.float().numpy()}
+
+    def config(of: Profile) -> dict[str, Any]:
+        return {
+            **_set_config(of, name, id_set, images),
+            "kind": "curve",
+            "temperatures": curve_temperatures(of),
+            "epsilons": of.epsilons,
+            "holdout": of.holdout,
+            "curve_images": of.curve_images,
+            "split": of.split,
+        }
+
+    return torch.from_numpy(_artefact(profile, "curves", name, id_set, images, config, compute)["scores"])
+
+
+def curve_temperatures(profile: Profile) -> tuple[float, float]:
+    """The two temperatures of the curves over epsilon: none, and the large one."""
+    return (1.0, profile.fixed_temperature)
+
+
+def test_scores(profile: Profile, name: str, id_set: str, images: str, temperature: float, epsilon: float) -> Tensor:
+    """Scores [n] of all test images at one setting, in float64."""
+    if epsilon == 0:
+        clean = responses(profile, name, id_set, images)
+        _, test = split(profile, images, len(clean.logits), profile.holdout)
+        return odin.margin_score(torch.from_numpy(clean.logits[test]), temperature)
+    on_curve = temperature in curve_temperatures(profile) and epsilon in profile.epsilons
+    if id_set == profile.id_sets[0] and profile.curve_images is None and on_curve:
+        row, column = curve_temperatures(profile).index(temperature), profile.epsilons.index(epsilon)
+        return curve(profile, name, id_set, images)[row, column].double()
+
+    def compute() -> Mapping[str, np.ndarray]:
+        found = image_set(profile, images, id_set)
+        _, test = split(profile, images, len(found), profile.holdout)
+        scores = odin.sweep(
+            fast_network(profile, name, id_set),
+            found.tensor(test),
+            [temperature],
+            [epsilon],
+            progress=f"{name} on {images} at T = {temperature:g}, epsilon = {epsilon:g}",
+        )
+        return {"scores": scores[0, 0].float().numpy()}
+
+    def config(of: Profile) -> dict[str, Any]:
+        return {
+            **_set_config(of, name, id_set, images),
+            "kind": "scores",
+            "temperature": temperature,
+            "epsilon": epsilon,
+            "holdout": of.holdout,
+            "split": of.split,
+        }
+
+    stem = f"{images}_T{temperature:g}_e{epsilon:g}"
+    return torch.from_numpy(_artefact(profile, "scores", name, id_set, stem, config, compute)["scores"]).double()
+
+
+# --- The protocol -----------------------------------------------------------------------------------------------------
+
+
+def split(profile: Profile, images: str, count: int, holdout: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the held-out images and of the test images among the `count` images of a set (Section 4.4).
+
+    `random` draws the held-out images by the profile's seed, as the paper's text says; `first` takes the first
+    ones, as the authors' code does.
+
+    Raises:
+        UserError: the set has no image left to test on.
+    """
+    if count <= holdout:
+        raise UserError(f"{images} has {count} images", expected=f"more than the {holdout} that are held out")
+    order = np.arange(count)
+    if profile.split == "random":
+        order = np.random.default_rng([profile.seed, zlib.crc32(images.encode())]).permutation(count)
+    return order[:holdout], order[holdout:]
+
+
+def test_responses(profile: Profile, name: str, id_set: str, images: str) -> Responses:
+    """The responses of the test images only, in the order of `test_scores`."""
+    found = responses(profile, name, id_set, images)
+    _, test = split(profile, images, len(found.logits), profile.holdout)
+    return found.take(test)
+
+
+def tune(profile: Profile, name: str, id_set: str, ood_set: str) -> odin.Setting:
+    """T and epsilon with the least FPR on the held-out images of `id_set` and `ood_set`.
+
+    Table 3's MNIST block is not tuned in the paper: there T is large and epsilon is 0.
+    """
+    if id_set == profile.grey_id_set:
+        return odin.Setting(profile.fixed_temperature, 0.0, float("nan"))
+    scores_in, scores_out = (grid(profile, name, id_set, images) for images in (id_set, ood_set))
+    return odin.tune(scores_in, scores_out, profile.temperatures, profile.epsilons, profile.tpr)
+
+
+def setting(profile: Profile, name: str, id_set: str, ood_set: str, method: str) -> odin.Setting:
+    """The baseline's T = 1 and epsilon = 0 (Hendrycks & Gimpel, 2017), or ODIN's tuned ones."""
+    return odin.Setting(1.0, 0.0, float("nan")) if method == "baseline" else tune(profile, name, id_set, ood_set)
+
+
+def detection(profile: Profile, name: str, id_set: str, ood_set: str) -> pd.DataFrame:
+    """One pair of Table 2: five measures by two methods on the test images, with bootstrap intervals.
+
+    Returns:
+        A row for each (method, metric): network, id_set, ood_set, method, metric, value, low, high (in percent),
+        temperature, epsilon, images_in, images_out.
+    """
+    rows = []
+    for method in METHODS:
+        chosen = setting(profile, name, id_set, ood_set, method)
+        scores_in, scores_out = (
+            test_scores(profile, name, id_set, images, chosen.temperature, chosen.epsilon) for images in (id_set, ood_set)
+        )
+        values = metrics.evaluate(scores_in, scores_out, profile.tpr)
+        resampled = metrics.bootstrap(
+            scores_in, scores_out, resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed
+        )
+        for metric in metrics.METRICS:
+            low, high = metrics.interval(resampled[metric])
+            rows.append(
+                {
+                    "network": name,
+                    "id_set": id_set,
+                    "ood_set": ood_set,
+                    "method": method,
+                    "metric": metric,
+                    "value": 100 * values[metric].item(),
+                    "low": 100 * low,
+                    "high": 100 * high,
+                    "temperature": chosen.temperature,
+                    "epsilon": chosen.epsilon,
+                    "images_in": len(scores_in),
+                    "images_out": len(scores_out),
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def detections(profile: Profile, pairs: list[tuple[str, str, str]]) -> tuple[pd.DataFrame, dict[tuple[str, str, str], str]]:
+    """`detection` for many (network, ID set, OOD set), and why for those that cannot be had here."""
+    found, missing = [], {}
+    for pair in pairs:
+        try:
+            found.append(detection(profile, *pair))
+        except Missing as reason:
+            missing[pair] = str(reason)
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(), missing
+
+
+def pairs(profile: Profile, names: tuple[str, ...], id_sets: tuple[str, ...]) -> list[tuple[str, str, str]]:
+    """Every (network, ID set, OOD set) in the order of the paper's tables."""
+    return [(name, id_set, ood_set) for id_set in id_sets for name in names for ood_set in profile.ood_sets[id_set]]
+
+
+def test_error(profile: Profile, name: str, id_set: str) -> float:
+    """Share of misclassified images among all test images (Table 1)."""
+    found = responses(profile, name, id_set, id_set)
+    if found.labels is None:
+        raise UserError(f"{id_set} has no labels")
+    return float((found.logits.argmax(1) != found.labels).mean())
+
+
+# --- Where things are -------------------------------------------------------------------------------------------------
+
+
+def network_path(profile: Profile, name: str, id_set: str) -> Path:
+    """Where the weights of a network are or will be."""
+    return _path(profile, "networks", f"{name}_{id_set}", lambda of: _network_config(of, name, id_set), ".safetensors")
+
+
+def fast_network(profile: Profile, name: str, id_set: str) -> nn.Module:
+    """The network in the form that gives the same numbers soonest."""
+    return network(profile, name, id_set)
+
+
+@functools.lru_cache(maxsize=4)
+def _network(path: Path, config_digest: str, make: Callable[[], None], device: str) -> nn.Module:
+    if not path.exists():
+        make()
+    found, card = weights.load_weights(path)
+    if card.get("config_sha256", config_digest) != config_digest:
+        raise artefacts.Refused(f"{path} was trained with another recipe", remedy="delete it and run again")
+    return found.to(training.device(device)).eval()
+
+
+def _train(profile: Profile, name: str, id_set: str, path: Path) -> None:
+    config = _network_config(profile, name, id_set)
+    origin = profile.origins.get(f"{name}_{id_set}")
+    if origin:
+        raise Missing(f"{path} is not there", remedy=f"bring the weights ({origin}) with `odin import-weights`")
+    if not profile.compute:
+        raise Missing(f"{path} is not recorded", remedy=_command("train", profile, name, id_set))
+    train_set = datasets.load(id_set, "train")
+    pixels = train_set.images.astype(np.float64) / 255
+    made = networks.build(
+        name,
+        len(train_set.classes),
+        channels=train_set.shape[2],
+        size=train_set.shape[0],
+        mean=tuple(pixels.mean((0, 1, 2))),
+        std=tuple(pixels.std((0, 1, 2))),
+        seed=profile.seed,
+    )
+    recipe = profile.recipe(name)
+    training.train(
+        made, train_set, recipe, seed=profile.seed, checkpoint=path.with_suffix(".checkpoint"), device=profile.device
+    )
+    card = {
+        "id_set": id_set,
+        "recipe": dataclasses.asdict(recipe),
+        "seed": profile.seed,
+        "accuracy": training.accuracy(made, datasets.load(id_set, "test")),
+        "config_sha256": artefacts.digest(config),
+        **artefacts.provenance(),
+    }
+    weights.save_weights(made, path, card)
+    path.with_suffix(".checkpoint").unlink(missing_ok=True)
+
+
+def _network_config(profile: Profile, name: str, id_set: str) -> dict[str, Any]:
+    origin = profile.origins.get(f"{name}_{id_set}")
+    made = {"origin": origin} if origin else {"recipe": dataclasses.asdict(profile.recipe(name)), "seed": profile.seed}
+    return {"network": name, "id_set": id_set, **made}
+
+
+def _set_config(profile: Profile, name: str, id_set: str, images: str) -> dict[str, Any]:
+    return {
+        "network": _network_config(profile, name, id_set),
+        "set": images,
+        "images": profile.images,
+        "seed": profile.seed,
+        "format": _FORMAT,
+    }
+
+
+def _artefact(
+    profile: Profile,
+    kind: str,
+    name: str,
+    id_set: str,
+    stem: str,
+    config: Callable[[Profile], dict[str, Any]],
+    compute: Callable[[], Mapping[str, np.ndarray]],
+) -> dict[str, np.ndarray]:
+    path = _path(profile, kind, f"{name}_{id_set}/{stem}", config, ".npz")
+    why_not = None if profile.compute else _command("respond", profile, name, id_set)
+    return artefacts.load_or_compute(path, config(profile), compute, why_not=why_not).arrays
+
+
+def _path(profile: Profile, kind: str, stem: str, config: Callable[[Profile], dict[str, Any]], suffix: str) -> Path:
+    """The default profile's artefact has a plain name; one made with changed fields carries the digest of its own."""
+    own, default = artefacts.digest(config(profile)), None
+    try:
+        default = artefacts.digest(config(profiles.get(profile.name)))
+    except UserError:  # a network that the default profile has no recipe for
+        pass
+    return profile.folder / kind / (stem + ("" if own == default else f"-{own[:8]}") + suffix)
+
+
+def _command(job: str, profile: Profile, name: str, id_set: str) -> str:
+    return f"`odin {job} --profile {profile.name} --network {name} --id-set {id_set}` makes it"

@@ -1,0 +1,207 @@
+"""What "the paper" and "the demo" mean: networks, sets, counts, epochs and grids, as data.
+
+A notebook asks `configure("demo", temperatures=[1, 1000])` and hands the profile to `odinlib.experiments`. It never
+asks for a profile's name: whatever differs between the two is a field here.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from odinlib.errors import UserError, check_choice, check_number
+from odinlib.networks.train import PAPER_RECIPES, Recipe
+from odinlib.odin import PAPER_EPSILONS, PAPER_TEMPERATURES, check_grid
+
+SPLITS = ("random", "first")
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One way to run every experiment of the paper.
+
+    The order of `networks`, `id_sets` and of each tuple of `ood_sets` is that of the paper's tables; the position is
+    the role (the first network is the paper's DenseNet, the second its WRN-28-10, the third its WRN-40-4).
+    """
+
+    name: str
+    title: str
+    networks: tuple[str, ...]
+    id_sets: tuple[str, ...]  # the roles of CIFAR-10, CIFAR-100 and CIFAR-80
+    ood_sets: Mapping[str, tuple[str, ...]]  # for each ID set, the rows of Tables 2 and 3
+    grey_network: str  # Table 3's MNIST block
+    grey_id_set: str
+    stands_for: Mapping[str, str]  # a network or set of this profile, to the paper's whose role it plays
+    recipes: Mapping[str, Recipe]  # for each network
+    origins: Mapping[str, str] = field(default_factory=dict)  # "network_idset" to where weights not trained here come from
+    temperatures: tuple[float, ...] = PAPER_TEMPERATURES
+    epsilons: tuple[float, ...] = PAPER_EPSILONS
+    tpr: float = 0.95
+    holdout: int = 1000  # images of each set that T and epsilon are chosen on
+    images: int | None = None  # images of each set in all; None takes every one there is
+    curve_images: int | None = None  # test images behind the curves over epsilon (Figures 3 cd, 4, 8, 9)
+    fixed_temperature: float = 1000.0  # the setting of Figures 13 and 16
+    fixed_epsilon: float = 0.0014
+    headline_epsilon: float = 0.0012  # of Figure 1
+    tuning_sizes: tuple[int, ...] = tuple(range(200, 2001, 200))  # Figure 15
+    tuning_size_sets: tuple[str, ...] | None = None  # the OOD sets of Figure 15; None takes all
+    split: str = "random"
+    seed: int = 0
+    resamples: int = 1000
+    compute: bool = True  # compute what is not recorded; otherwise only read
+    device: str = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """Where this profile's artefacts lie: `$ODINLIB_RESULTS/<name>`, by default `results/<name>`."""
+        root = os.environ.get("ODINLIB_RESULTS")
+        return (Path(root) if root else Path(__file__).resolve().parent.parent / "results") / self.name
+
+    def recipe(self, network: str) -> Recipe:
+        """How `network` is trained: its own entry, or the one of the first network of the same family."""
+        family = network.partition("-")[0]
+        for known, recipe in {network: self.recipes.get(network), **self.recipes}.items():
+            if recipe is not None and known.partition("-")[0] == family:
+                return recipe
+        raise UserError(f"profile {self.name} has no recipe for {network!r}", expected=f"one of {', '.join(self.recipes)}")
+
+    def paper_name(self, name: str) -> str:
+        """The paper's network or set whose role `name` plays here."""
+        return self.stands_for.get(name, name)
+
+
+_PAPER_OOD = (
+    "tinyimagenet-crop",
+    "tinyimagenet-resize",
+    "lsun-crop",
+    "lsun-resize",
+    "isun",
+    "uniform",
+    "gaussian",
+)
+
+PAPER = Profile(
+    name="paper",
+    title="the paper's networks, sets, counts and grids",
+    networks=("densenet-bc-100-12", "wrn-28-10", "wrn-40-4"),
+    id_sets=("cifar10", "cifar100", "cifar80"),
+    ood_sets={
+        "cifar10": _PAPER_OOD,
+        "cifar100": _PAPER_OOD,
+        "cifar80": (*_PAPER_OOD, "cifar20"),
+        "mnist": ("omniglot", "notmnist", "cifar10-bw", "gaussian", "uniform"),
+    },
+    grey_network="mlp-256x3",
+    grey_id_set="mnist",
+    stands_for={"scenes-crop": "lsun-crop", "scenes-resize": "lsun-resize", "scenes-mixed": "isun"},
+    recipes=PAPER_RECIPES,
+    compute=False,
+)
+
+DEMO = Profile(
+    name="demo",
+    title="small networks on embedded data, live on this machine",
+    networks=("densenet-bc-22-8", "wrn-16-2", "wrn-10-1"),
+    id_sets=("shapes10", "shapes20", "shapes16"),
+    ood_sets={},
+    grey_network="mlp-256x3",
+    grey_id_set="digits",
+    stands_for={
+        "densenet-bc-22-8": "densenet-bc-100-12",
+        "wrn-16-2": "wrn-28-10",
+        "wrn-10-1": "wrn-40-4",
+        "shapes10": "cifar10",
+        "shapes20": "cifar100",
+        "shapes16": "cifar80",
+        "shapes4": "cifar20",
+        "digits": "mnist",
+        "strokes": "omniglot",
+        "letters": "notmnist",
+        "shapes10-bw": "cifar10-bw",
+        "photos-crop": "tinyimagenet-crop",
+        "photos-resize": "tinyimagenet-resize",
+    },
+    recipes={},
+    epsilons=(0.0, 0.0008, 0.0016, 0.0024, 0.0032, 0.004),
+    holdout=100,
+    images=600,
+    tuning_sizes=(20, 40, 60, 80, 100, 120, 140, 160, 180, 200),
+)
+
+PROFILES = {profile.name: profile for profile in (DEMO, PAPER)}
+
+
+def get(name: str) -> Profile:
+    """The profile called `name`.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    return PROFILES[check_choice("profile", name, PROFILES)]
+
+
+def configure(name: str, **changes: Any) -> Profile:
+    """The profile called `name` with some fields replaced, every value checked.
+
+    A change of `None` leaves the field as it is, so that a notebook's parameters can be handed over as they are.
+    `ood_sets` may be a plain list: then it holds for every ID set that is not in it. Lists become tuples.
+
+    Args:
+        name: `demo` or `paper`.
+        changes: fields of :class:`Profile`.
+
+    Raises:
+        UserError: an unknown profile, field, network or set, or a value out of range, in one line.
+
+    >>> configure("demo", temperatures=[1, 1000]).temperatures
+    (1.0, 1000.0)
+    """
+    profile = get(name)
+    fields = {entry.name for entry in dataclasses.fields(Profile)}
+    for key in changes:
+        check_choice("profile field", key, sorted(fields))
+    changes = {key: _frozen(value) for key, value in changes.items() if value is not None}
+    if isinstance(changes.get("ood_sets"), tuple):
+        changes["ood_sets"] = _same_for_all(profile, changes["ood_sets"], changes.get("id_sets"))
+    profile = dataclasses.replace(profile, **changes)
+    _check(profile)
+    temperatures, epsilons = check_grid(profile.temperatures, profile.epsilons)
+    return dataclasses.replace(profile, temperatures=tuple(temperatures), epsilons=tuple(epsilons))
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _same_for_all(profile: Profile, sets: tuple[str, ...], id_sets: tuple[str, ...] | None) -> dict[str, tuple[str, ...]]:
+    """The chosen OOD sets for each ID set, in the given order; the grey block keeps those that are its own."""
+    chosen = {id_set: sets for id_set in id_sets or profile.id_sets}
+    grey = profile.ood_sets.get(profile.grey_id_set, ())
+    return {**chosen, profile.grey_id_set: tuple(s for s in sets if s in grey) or grey}
+
+
+def _check(profile: Profile) -> None:
+    from odinlib import datasets, networks
+
+    for network in (*profile.networks, profile.grey_network):
+        networks.check_name(network)
+        profile.recipe(network)
+    for id_set in (*profile.id_sets, profile.grey_id_set):
+        check_choice("data set", id_set, datasets.names())
+        for ood_set in profile.ood_sets.get(id_set, ()):
+            check_choice("data set", ood_set, datasets.names())
+            if ood_set == id_set:
+                raise UserError(f"{ood_set} is both in- and out-of-distribution", remedy="choose another OOD set")
+    check_choice("split", profile.split, SPLITS)
+    check_number("tpr", profile.tpr, above=0, at_most=1)
+    check_number("holdout", profile.holdout, at_least=1)
+    check_number("fixed_temperature", profile.fixed_temperature, above=0)
+    check_number("fixed_epsilon", profile.fixed_epsilon, at_least=0)
+    check_number("resamples", profile.resamples, at_least=2)
+    if profile.images is not None and check_number("images", profile.images, at_least=2) <= profile.holdout:
+        raise UserError(
+            f"images is {profile.images} and holdout is {profile.holdout}",
+            expected="more images than are held out",
+        )

@@ -1,0 +1,171 @@
+"""The paper's measures against scikit-learn, on random, tied, constant and tiny inputs."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+from sklearn.metrics import roc_curve as sklearn_roc_curve
+
+from odinlib import metrics
+from odinlib.errors import UserError
+
+few_values = st.lists(st.integers(-5, 5), min_size=1, max_size=40)
+many_values = st.lists(st.floats(-1e6, 1e6, allow_subnormal=False), min_size=1, max_size=40)
+either = few_values | many_values
+
+
+def exact(values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def reference(scores_in, scores_out, tpr=0.95):
+    labels = np.r_[np.ones(len(scores_in)), np.zeros(len(scores_out))]
+    scores = np.r_[scores_in, scores_out].astype(float)
+    fprs, tprs, _ = sklearn_roc_curve(labels, scores, drop_intermediate=False)
+    first = np.flatnonzero(tprs >= tpr - 1e-12)[0]
+    return {
+        "fpr": fprs[first],
+        "detection_error": 0.5 * (1 - tprs[first]) + 0.5 * fprs[first],
+        "auroc": roc_auc_score(labels, scores),
+        "aupr_in": average_precision_score(labels, scores),
+        "aupr_out": average_precision_score(1 - labels, -scores),
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(either, either)
+def test_every_measure_equals_scikit_learn(scores_in, scores_out):
+    ours = metrics.evaluate(exact(scores_in), exact(scores_out))
+    for name, value in reference(scores_in, scores_out).items():
+        assert ours[name].item() == pytest.approx(value, abs=1e-12), name
+
+
+@pytest.mark.parametrize("name", metrics.METRICS)
+def test_single_functions_agree_with_evaluate(name):
+    torch.manual_seed(0)
+    scores_in, scores_out = torch.randn(3, 50).round(decimals=1) + 1, torch.randn(3, 70).round(decimals=1)
+    function = {"fpr": metrics.fpr_at_tpr}.get(name) or getattr(metrics, name)
+    assert torch.equal(function(scores_in, scores_out), metrics.evaluate(scores_in, scores_out)[name])
+
+
+def test_leading_dimensions_are_settings():
+    torch.manual_seed(1)
+    scores_in, scores_out = torch.randn(2, 3, 40), torch.randn(2, 3, 30)
+    together = metrics.evaluate(scores_in, scores_out)
+    for a in range(2):
+        for b in range(3):
+            alone = metrics.evaluate(scores_in[a, b], scores_out[a, b])
+            assert all(together[name][a, b] == alone[name] for name in metrics.METRICS)
+
+
+@given(few_values, few_values)
+def test_measures_depend_on_ranks_only(scores_in, scores_out):
+    plain = metrics.evaluate(exact(scores_in), exact(scores_out))
+    bent = metrics.evaluate(exact(scores_in).exp(), exact(scores_out).exp())
+    assert all(torch.equal(plain[name], bent[name]) for name in metrics.METRICS)
+
+
+@given(either, either)
+def test_auroc_of_swapped_roles_is_the_complement(scores_in, scores_out):
+    one = metrics.auroc(exact(scores_in), exact(scores_out)).item()
+    other = metrics.auroc(exact(scores_out), exact(scores_in)).item()
+    assert one + other == pytest.approx(1, abs=1e-12)
+
+
+def test_perfect_reversed_and_constant_scores():
+    high, low = torch.arange(20.0) + 100, torch.arange(20.0)
+    assert metrics.evaluate(high, low)["fpr"] == 0 and metrics.evaluate(high, low)["auroc"] == 1
+    assert metrics.evaluate(low, high)["fpr"] == 1 and metrics.evaluate(low, high)["auroc"] == 0
+    same = metrics.evaluate(torch.ones(20), torch.ones(20))
+    assert same["fpr"] == 1 and same["auroc"] == 0.5 and same["detection_error"] == 0.5
+
+
+def test_threshold_accepts_the_wanted_share_by_the_strict_rule():
+    torch.manual_seed(2)
+    scores_in, scores_out = torch.randn(1000, dtype=torch.float64) + 1, torch.randn(500, dtype=torch.float64)
+    threshold = metrics.threshold_at_tpr(scores_in)
+    assert (scores_in > threshold).double().mean() == 0.95
+    assert (scores_out > threshold).double().mean() == metrics.fpr_at_tpr(scores_in, scores_out)
+
+
+def test_roc_curve_integrates_to_auroc():
+    torch.manual_seed(3)
+    scores_in, scores_out = torch.randn(300) + 1, torch.randn(200)
+    fpr, tpr = metrics.roc_curve(scores_in, scores_out)
+    assert torch.trapezoid(tpr, fpr).item() == pytest.approx(metrics.auroc(scores_in, scores_out).item(), abs=3e-3)
+    assert fpr[0] == 0 and fpr[-1] == 1 and (fpr.diff() >= 0).all() and (tpr.diff() >= 0).all()
+
+
+def test_authors_conventions_equal_their_grid_in_the_limit():
+    torch.manual_seed(4)
+    scores_in, scores_out = torch.randn(9000).double() + 1.5, torch.randn(9000).double()
+    thresholds = torch.linspace(-4, 6, 400_001, dtype=torch.float64)
+    tpr = 1 - torch.searchsorted(scores_in.sort().values, thresholds).double() / 9000
+    fpr = 1 - torch.searchsorted(scores_out.sort().values, thresholds).double() / 9000
+    near = (tpr >= 0.9495) & (tpr <= 0.9505)
+    ours = metrics.fpr_at_tpr(scores_in, scores_out, convention="authors").item()
+    assert ours == pytest.approx(fpr[near].mean().item(), abs=2e-4)
+    error = metrics.detection_error(scores_in, scores_out, convention="authors").item()
+    assert error == pytest.approx((0.5 * (1 - tpr) + 0.5 * fpr).min().item(), abs=1e-4)
+    assert error < metrics.detection_error(scores_in, scores_out).item()
+
+
+def test_unit_weights_give_the_plain_measures():
+    torch.manual_seed(5)
+    scores_in, scores_out = torch.randn(60).round(decimals=1), torch.randn(40).round(decimals=1)
+    counts = metrics._count(scores_in, scores_out)
+    weighted = metrics._weighted(counts, torch.ones(1, 60), torch.ones(1, 40), 0.95)
+    for name, value in metrics.evaluate(scores_in, scores_out).items():
+        assert weighted[name].item() == pytest.approx(value.item(), abs=1e-6), name
+
+
+def test_bootstrap_equals_resampling_one_by_one():
+    torch.manual_seed(6)
+    scores_in, scores_out = torch.randn(50).round(decimals=1) + 1, torch.randn(30).round(decimals=1)
+    ours = metrics.bootstrap(scores_in, scores_out, resamples=20, seed=9, block=20)
+    generator = torch.Generator().manual_seed(9)
+    drawn_in = torch.randint(50, (20, 50), generator=generator)
+    drawn_out = torch.randint(30, (20, 30), generator=generator)
+    plain = metrics.evaluate(scores_in[drawn_in], scores_out[drawn_out])
+    for name in metrics.METRICS:
+        assert torch.allclose(ours[name], plain[name], atol=1e-6), name
+
+
+def test_bootstrap_interval_covers_the_truth():
+    generator = torch.Generator().manual_seed(7)
+    truth = 0.5 * (1 + torch.erf(torch.tensor(0.5))).item()  # P(N(1, 1) > N(0, 1)) = Phi(1 / sqrt 2)
+    covered = 0
+    for repeat in range(60):
+        scores_in = torch.randn(150, generator=generator) + 1
+        scores_out = torch.randn(150, generator=generator)
+        low, high = metrics.interval(metrics.bootstrap(scores_in, scores_out, resamples=200, seed=repeat)["auroc"])
+        covered += low <= truth <= high
+    assert 50 <= covered <= 60
+
+
+def test_equal_seeds_draw_equal_images_whatever_the_scores():
+    torch.manual_seed(8)
+    scores_in, scores_out = torch.randn(40), torch.randn(40)
+    plain = metrics.bootstrap(scores_in, scores_out, resamples=10, seed=1)
+    bent = metrics.bootstrap(scores_in.exp(), scores_out.exp(), resamples=10, seed=1)
+    assert all(torch.equal(plain[name], bent[name]) for name in metrics.METRICS)
+
+
+@pytest.mark.parametrize(
+    ("scores_in", "scores_out", "words"),
+    [
+        (torch.empty(0), torch.ones(3), "scores_in is empty"),
+        (torch.ones(3), torch.tensor([1.0, float("nan")]), "NaN"),
+        (torch.ones(2, 3), torch.ones(3, 3), "leading dimensions"),
+    ],
+)
+def test_impossible_scores_are_named(scores_in, scores_out, words):
+    with pytest.raises(UserError, match=words):
+        metrics.evaluate(scores_in, scores_out)
+
+
+def test_impossible_rate_is_named():
+    with pytest.raises(UserError, match="tpr is 1.5"):
+        metrics.fpr_at_tpr(torch.ones(3), torch.ones(3), tpr=1.5)
