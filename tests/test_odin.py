@@ -56,7 +56,7 @@ def test_margin_score_runs_from_the_least_gap_to_the_mean_gap(rows):
     assert torch.allclose(odin.margin_score(logits, 1e8), gaps.mean(-1), atol=1e-4)
 
 
-@pytest.mark.parametrize(("temperature", "spread"), [(1.0, 20), (1000.0, 5)])
+@pytest.mark.parametrize(("temperature", "spread"), [(1.0, 20), (1000.0, 1)])
 def test_margin_score_keeps_the_ranking_that_float32_softmax_loses(temperature, spread):
     logits = torch.randn(10_000, 10, generator=torch.Generator().manual_seed(2)) * spread
     stored = odin.margin_score(logits, temperature).float()
