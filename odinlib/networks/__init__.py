@@ -83,9 +83,9 @@ def family_of(name: str) -> str:
 def check_name(name: str) -> str:
     """Return `name` if :func:`build` can build it, else raise :class:`UserError`. Nothing is built.
 
-    >>> check_name("wrn-41-4")
+    >>> check_name("wrn-9-1")
     Traceback (most recent call last):
-    odinlib.errors.UserError: network 'wrn-41-4' has depth 41; expected 6 n + 4, n from 1; the nearest is wrn-40-4
+    odinlib.errors.UserError: network 'wrn-9-1' has depth 9; expected 6 n + 4, n from 1; the nearest is wrn-10-1
     """
     family = family_of(name)
     first, second = (int(number) for number in re.findall(r"\d+", name))

@@ -11,8 +11,8 @@ from odinlib.errors import UserError
 class Classifier(nn.Module):
     """A network from images [N, C, H, W] in [0, 1] to logits [N, classes].
 
-    Normalising inside the network keeps ODIN's epsilon in pixel units. The statistics are buffers, so they are
-    saved with the weights and cannot be forgotten or exchanged.
+    Normalising inside the network keeps ODIN's epsilon in pixel units. The statistics are buffers, so they
+    are saved with the weights and cannot be forgotten or exchanged.
 
     Subclasses implement :meth:`logits`.
     """

@@ -1,4 +1,4 @@
-"""Wide ResNet (Zagoruyko & Komodakis, BMVC 2016), pre-activated and without dropout, as the paper trains it."""
+"""Wide ResNet (Zagoruyko & Komodakis, BMVC 2016), pre-activated, without dropout, as the paper trains it."""
 
 from collections.abc import Sequence
 
