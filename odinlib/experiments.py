@@ -16,7 +16,7 @@ Scores are those of `odin.margin_score`: they rank images as the softmax score d
 import dataclasses
 import functools
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -404,3 +404,40 @@ def _path(profile: Profile, kind: str, stem: str, config: Callable[[Profile], di
 
 def _command(job: str, profile: Profile, name: str, id_set: str) -> str:
     return f"`odin {job} --profile {profile.name} --network {name} --id-set {id_set}` makes it"
+
+
+# --- All of it --------------------------------------------------------------------------------------------------------
+
+
+def near_pairs(profile: Profile) -> list[tuple[str, str, str]]:
+    """Table 12: the first network on the first ID set against the second one, and back."""
+    first, second = profile.id_sets[:2]
+    return [(profile.networks[0], first, second), (profile.networks[0], second, first)]
+
+
+def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
+    """Make every artefact that the book needs of one network, yielding a line for each as it is done."""
+    ood_sets = list(profile.ood_sets[id_set])
+    ood_sets += [ood for network, own, ood in near_pairs(profile) if (network, own) == (name, id_set)]
+    for images in (id_set, *ood_sets):
+        responses(profile, name, id_set, images)
+        yield f"responses of {name} ({id_set}) to {images}"
+    if id_set == profile.grey_id_set:
+        return
+    for images in (id_set, *ood_sets):
+        grid(profile, name, id_set, images)
+        yield f"grid of {name} ({id_set}) on {images}"
+    if id_set == profile.id_sets[0] and name in profile.networks:
+        for images in (id_set, *profile.ood_sets[id_set]):
+            curve(profile, name, id_set, images)
+            test_scores(profile, name, id_set, images, profile.fixed_temperature, profile.fixed_epsilon)
+            yield f"curves of {name} ({id_set}) on {images}"
+        if name == profile.networks[0]:
+            for images in (id_set, *(profile.tuning_size_sets or profile.ood_sets[id_set])):
+                grid(profile, name, id_set, images, holdout=max(profile.tuning_sizes))
+                yield f"larger grid of {name} ({id_set}) on {images}"
+    for ood_set in ood_sets:
+        chosen = tune(profile, name, id_set, ood_set)
+        for images in (id_set, ood_set):
+            test_scores(profile, name, id_set, images, chosen.temperature, chosen.epsilon)
+        yield f"{name} ({id_set}) against {ood_set}: T = {chosen.temperature:g}, epsilon = {chosen.epsilon:g}"

@@ -1,0 +1,75 @@
+"""One look for every figure: colour-blind-safe, opaque white, the same bytes in every run."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from odinlib import datasets
+
+#: Okabe and Ito's eight colours; the first is the in-distribution set's everywhere.
+COLOURS = ("#000000", "#D55E00", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#882255")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+BASELINE, ODIN = "#D55E00", "#0072B2"
+PANEL = (3.4, 2.7)  # inches, one panel
+
+
+def use_style() -> None:
+    """Set seaborn's and matplotlib's defaults; called by the first cell of a notebook that draws."""
+    sns.set_theme(context="notebook", style="ticks", palette=COLOURS, font_scale=0.8)
+    matplotlib.rcParams.update(
+        {
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+            "figure.dpi": 110,
+            "axes.grid": True,
+            "grid.alpha": 0.3,
+            "grid.linewidth": 0.6,
+            "lines.linewidth": 1.5,
+            "lines.markersize": 4,
+            "legend.frameon": False,
+            "svg.hashsalt": "odinlib",  # ids in the SVG do not change from run to run
+            "svg.fonttype": "none",
+        }
+    )
+    try:  # vector output, and no date in it, where a notebook shows the figure
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+
+        set_matplotlib_formats("svg", metadata={"Date": None})
+    except (ImportError, AttributeError):  # outside a notebook
+        pass
+
+
+def panels(rows: int, columns: int, *, share_y: bool = False, size: tuple[float, float] = PANEL) -> tuple[Figure, np.ndarray]:
+    """A figure of rows x columns panels, and its axes as an array [rows, columns]."""
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(size[0] * columns, size[1] * rows + 0.6),
+        squeeze=False,
+        sharey="row" if share_y else False,
+        layout="constrained",
+    )
+    return figure, axes
+
+
+def letter(axes: np.ndarray, titles: Sequence[str]) -> None:
+    """Title the panels (a), (b), ... in reading order."""
+    for index, (axis, title) in enumerate(zip(np.ravel(axes), titles, strict=True)):
+        axis.set_title(f"({chr(ord('a') + index)}) {title}", loc="left", fontsize="medium")
+
+
+def set_line(axis: Axes, x: np.ndarray, y: np.ndarray, name: str, position: int, **options: object) -> None:
+    """One set's curve, in the colour and with the marker of its position; its label is the set's full title."""
+    style = {"color": COLOURS[position % len(COLOURS)], "marker": MARKERS[position % len(MARKERS)], **options}
+    axis.plot(x, y, label=datasets.title(name), **style)  # type: ignore[arg-type]
+
+
+def shared_legend(figure: Figure, axis: Axes, columns: int = 4) -> None:
+    """One legend for all panels, below them."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), fontsize="small")
