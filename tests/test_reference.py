@@ -103,7 +103,8 @@ def test_spot(key: tuple[str, str, str, str, str], table: str, printed: str) -> 
     cells = cells[(cells["network"] == network) & (cells["id_set"] == id_set) & (cells["ood_set"] == ood_set)]
     cells = cells[(cells["method"] == method) & (cells["metric"] == metric)]
     assert cells["printed"].to_list() == [printed]
-    assert reference.lookup(*key) == float(printed)  # found without naming the table, too
+    assert reference.lookup(*key) == printed  # found without naming the table, too
+    assert reference.lookup(*key, table="8" if table != "8" else "9") is None
 
 
 @pytest.mark.parametrize(
@@ -119,12 +120,16 @@ def test_spot(key: tuple[str, str, str, str, str], table: str, printed: str) -> 
     ],
 )
 def test_spot_across_tuning_sets(network: str, test_set: str, tuning_set: str, value: float) -> None:
-    assert reference.lookup(network, "cifar10", test_set, "odin", "fpr", tuning_set=tuning_set) == value
+    printed = reference.lookup(network, "cifar10", test_set, "odin", "fpr", tuning_set=tuning_set)
+    assert printed is not None and float(printed) == value
 
 
-def test_lookup_says_what_is_missing() -> None:
-    with pytest.raises(UserError, match="ood_set=svhn"):
-        reference.lookup(DENSE, "cifar10", "svhn", "odin", "fpr")
+def test_a_number_that_is_not_printed_and_a_name_that_is_misspelt() -> None:
+    assert reference.lookup(DENSE, "cifar10", "svhn", "odin", "fpr") is None
+    with pytest.raises(UserError, match="did you mean 'fpr'"):
+        reference.lookup(DENSE, "cifar10", "isun", "odin", "frp")
+    with pytest.raises(UserError, match="did you mean 'odin'"):
+        reference.lookup(DENSE, "cifar10", "isun", "oden", "fpr")
     with pytest.raises(UserError, match="table is '13'"):
         reference.table(13)
     with pytest.raises(UserError, match="did you mean 'isun-images'"):
@@ -134,13 +139,13 @@ def test_lookup_says_what_is_missing() -> None:
 def test_callers_cannot_change_the_record() -> None:
     for frame in (reference.tables(), reference.table(2), reference.prose()):
         frame["value"] = 0.0
-    assert reference.lookup(DENSE, "cifar10", "tinyimagenet-crop", "odin", "fpr") == 4.3
+    assert reference.lookup(DENSE, "cifar10", "tinyimagenet-crop", "odin", "fpr") == "4.3"
     assert reference.stated("isun-images") == 8925
 
 
 def test_claims_are_complete_and_name_known_evidence() -> None:
     claims = reference.claims()
-    assert 15 <= len(claims) and claims["id"].is_unique and claims["decided_by"].is_unique
+    assert len(claims) >= 15 and claims["id"].is_unique and claims["decided_by"].is_unique
     assert claims.ne("").all(axis=None)
     known = {f"table-{n}" for n in [*range(1, 13), "G"]} | {f"figure-{n}" for n in range(1, 18)}
     known |= {"equation-2", "proposition-1", "appendix-F"}

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from odinlib.errors import UserError, check_choice
+from odinlib.errors import check_choice
 
 HERE = Path(__file__).parent
 
 METRICS = ("fpr", "detection_error", "auroc", "aupr_in", "aupr_out")
+OTHER_METRICS = ("temperature", "epsilon", "test_error", "test_accuracy", "mmd", "energy")
+KEY = ("network", "id_set", "ood_set", "tuning_set", "method", "metric")
 LOWER_IS_BETTER = ("fpr", "detection_error")
 
 _TITLES = {
@@ -99,8 +101,7 @@ def table(number: int | str) -> pd.DataFrame:
 def prose() -> pd.DataFrame:
     """The numbers that the paper states in its prose, each with its place and what it is, in our words.
 
-    The columns table to metric name the printed cell that the number repeats; they are empty where there is
-    none.
+    The columns table to metric name the printed cell that the number repeats; they are empty without one.
     """
     return _read(HERE / "prose.csv").copy()
 
@@ -129,46 +130,49 @@ def remarks() -> pd.DataFrame:
     return _read(HERE / "remarks.csv").copy()
 
 
+@cache
+def _index() -> dict[tuple[str, ...], dict[str, str]]:
+    """Every printed cell by network, sets, tuning set, method and metric: {table: characters on the page}."""
+    index: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in _tables().to_dict("records"):
+        key = tuple(row[column] for column in KEY)
+        index.setdefault(key, {})[row["table"]] = row["printed"]
+    return index
+
+
 def lookup(
-    network: str,
+    network: str | None,
     id_set: str,
-    ood_set: str,
-    method: str,
+    ood_set: str | None,
+    method: str | None,
     metric: str,
     table: int | str | None = None,
     tuning_set: str | None = None,
-) -> float:
-    """One printed number, in per cent for rates.
+) -> str | None:
+    """One number as the paper prints it (rates in per cent), or None where it prints none.
+
+    The characters are returned because their digits say how far the number was rounded; ``float`` gives its
+    value.
 
     Args:
-        network, id_set, ood_set: names as everywhere in odinlib; an empty string where none applies.
-        method: "baseline", "odin", or an empty string (test errors and distances).
+        network, id_set, ood_set: names as everywhere in odinlib; None where none applies.
+        method: "baseline" or "odin"; None for test errors, accuracies and distances.
         metric: "fpr", "detection_error", "auroc", "aupr_in", "aupr_out", "temperature", "epsilon",
             "test_error", "test_accuracy", "mmd" or "energy".
         table: restrict the search to one table.
-        tuning_set: the set that T and epsilon were chosen on. Tables 10 and 11 are searched only if it is
-        given.
+        tuning_set: the set that T and epsilon were chosen on; Tables 10 and 11 are searched only with it.
 
     Raises:
-        UserError: if the paper prints no such number.
+        UserError: if the method or the metric is none that the paper uses.
 
     >>> lookup("densenet-bc-100-12", "cifar10", "tinyimagenet-crop", "odin", "fpr")
-    4.3
+    '4.3'
+    >>> lookup("densenet-bc-100-12", "cifar10", "svhn", "odin", "fpr") is None
+    True
     """
-    wanted = {
-        "network": network,
-        "id_set": id_set,
-        "ood_set": ood_set,
-        "tuning_set": tuning_set or "",
-        "method": method,
-        "metric": metric,
-    }
+    check_choice("method", method or "", ["baseline", "odin", ""])
+    check_choice("metric", metric, [*METRICS, *OTHER_METRICS])
+    found = _index().get((network or "", id_set, ood_set or "", tuning_set or "", method or "", metric), {})
     if table is not None:
-        wanted["table"] = str(table)
-    cells = _tables()
-    for column, value in wanted.items():
-        cells = cells[cells[column] == value]
-    if len(cells) != 1:
-        words = " ".join(f"{column}={value}" for column, value in wanted.items() if value)
-        raise UserError(f"the paper prints no number for {words}", remedy="reference.tables() lists them all")
-    return float(cells["value"].iloc[0])
+        return found.get(str(table))
+    return next(iter(found.values()), None)
