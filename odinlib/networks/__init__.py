@@ -85,7 +85,7 @@ def check_name(name: str) -> str:
 
     >>> check_name("wrn-9-1")
     Traceback (most recent call last):
-    odinlib.errors.UserError: network 'wrn-9-1' has depth 9; expected 6 n + 4, n from 1; the nearest is wrn-10-1
+    odinlib.errors.UserError: network 'wrn-9-1' has depth 9; expected 6 n + 4 from 10; the nearest is wrn-10-1
     """
     family = family_of(name)
     first, second = (int(number) for number in re.findall(r"\d+", name))
@@ -93,7 +93,7 @@ def check_name(name: str) -> str:
         depth = 4 + 6 * max(1, round((first - 4) / 6))
         raise UserError(
             f"network {name!r} has depth {first}",
-            expected="6 n + 4, n from 1",
+            expected="6 n + 4 from 10",
             remedy=f"the nearest is {family}-{depth}-{max(second, 1)}",
         )
     if not first or not second:

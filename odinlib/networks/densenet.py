@@ -1,7 +1,8 @@
 """DenseNet-BC (Huang, Liu, van der Maaten & Weinberger, CVPR 2017), as their code builds it for 32 x 32.
 
 Three dense blocks of (depth - 4) / 6 bottleneck layers, compression 0.5 between them, no dropout. Modules
-are named as in the common PyTorch port, which the paper's authors used too: their weights need no translation.
+are named as in the common PyTorch port, which the paper's authors used too: their weights need no
+translation.
 """
 
 from collections.abc import Sequence

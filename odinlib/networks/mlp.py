@@ -1,8 +1,8 @@
 """The fully connected network of Hendrycks & Gimpel (ICLR 2017), the paper's on MNIST (Appendix A.1).
 
-`mlp-256x3` is 784-256-256-256-10. Their published notebook settles what the text leaves open: the three layers
-are hidden ones, the non-linearity is the tanh form of GELU (Hendrycks & Gimpel, 2016), the inputs are not
-normalised, and each unit's weights start as a random direction of a length that suits GELU.
+`mlp-256x3` is 784-256-256-256-10. Their published notebook settles what the text leaves open: the three
+layers are hidden ones, the non-linearity is the tanh form of GELU (Hendrycks & Gimpel, 2016), the inputs are
+not normalised, and each unit's weights start as a random direction of a length that suits GELU.
 """
 
 import itertools

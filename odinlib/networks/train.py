@@ -1,8 +1,9 @@
 """Training, as the paper does it (Section 4.1): SGD with Nesterov momentum, a step schedule, crops and flips.
 
-The whole set lies on the device as bytes, and one gather per batch crops, flips and lays it out channels-last.
-All randomness comes from one generator on the CPU, so the batches are the same on every device and with any
-number of processes. A checkpoint after every epoch continues to the same bits as a run that was never stopped.
+The whole set lies on the device as bytes, and one gather per batch crops, flips and lays it out
+channels-last. All randomness comes from one generator on the CPU, so the batches are the same on every device
+and with any number of processes. A checkpoint after every epoch continues to the same bits as a run that was
+never stopped.
 
 Under `torchrun` each of n processes takes every n-th image of a batch, on its own GPU.
 """
@@ -79,8 +80,8 @@ class Recipe:
         return self.learning_rate * 0.1 ** sum(progress >= milestone for milestone in self.milestones)
 
 
-#: The paper's own recipes, by family. Section 4.1 gives epochs, batch, momentum and schedule, and refers to the
-#: originals for the rest; the MLP's is that of Hendrycks & Gimpel's notebook.
+#: The paper's own recipes, by family. Section 4.1 gives epochs, batch, momentum and schedule, and refers to
+#: the originals for the rest; the MLP's is that of Hendrycks & Gimpel's notebook.
 PAPER_RECIPES: dict[str, Recipe] = {
     "densenet-bc": Recipe(epochs=300, batch=64, weight_decay=1e-4),
     "wrn": Recipe(epochs=200, batch=128, weight_decay=5e-4),
@@ -114,8 +115,8 @@ def train(
         image_set: uint8 images [N, H, W, C] and labels [N].
         recipe: how.
         seed: of the order of the images, the crops and the flips.
-        checkpoint: a file written after every epoch, and continued from where it is there; the result has the same
-            bits as without a stop, on the same machine.
+        checkpoint: a file written after every epoch, and continued from where it is there; the result has the
+            same bits as without a stop, on the same machine.
         device: `auto` takes CUDA, then MPS, then the CPU.
         progress: show a bar.
 
@@ -186,7 +187,7 @@ def train(
 
 
 def accuracy(network: Classifier, image_set: "ImageSet", batch: int = 256) -> float:
-    """The part of `image_set`, from 0 to 1, whose label is the network's largest logit, in evaluation mode."""
+    """The part of `image_set`, from 0 to 1, that `network` labels rightly, in evaluation mode."""
     _check_fit(network, image_set)
     where, training = network.mean.device, network.training
     network.eval()
@@ -284,7 +285,7 @@ class _State:
             content = torch.load(path, map_location="cpu", weights_only=True)
             identity = json.loads(content["identity"])
         except Exception as error:  # torch.load raises many kinds for a file that is not whole
-            raise UserError(f"checkpoint {path} is damaged ({type(error).__name__})", remedy=remedy) from error
+            raise UserError(f"checkpoint {path} is damaged", remedy=remedy) from error
         for key, value in json.loads(json.dumps(self.identity)).items():
             if identity.get(key) != value:
                 raise UserError(

@@ -1,0 +1,211 @@
+"""Weights as safetensors beside a JSON card that says what they are, and the import of foreign checkpoints.
+
+`<name>.safetensors` holds the tensors, `<name>.json` the card: architecture, classes, normalisation, the
+SHA-256 of the weights, versions, and whatever the caller knows (data set, recipe, seed, accuracy). Neither
+can run code.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from odinlib.artefacts import write_atomically
+from odinlib.errors import UserError
+from odinlib.networks import build
+from odinlib.networks.checkpoints import read_tensors
+from odinlib.networks.classifier import Classifier
+
+Card = dict[str, Any]
+
+
+def save_weights(network: Classifier, path: str | Path, card: Mapping[str, Any] | None = None) -> Card:
+    """Write a network's weights to `path` and its card beside it, each whole or not at all.
+
+    Args:
+        network: its parameters and buffers, the normalisation among them, are saved in float32.
+        path: should end in `.safetensors`; the card goes to the same name ending in `.json`.
+        card: what to say beyond what is known from the network: `id_set`, `recipe`, `seed`, `accuracy` ...
+
+    Returns:
+        The whole card.
+
+    Raises:
+        UserError: a weight is not finite, or the files cannot be written.
+    """
+    path = Path(path)
+    state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
+    _check_finite(state, network.name)
+    content = safetensors.torch.save(state)
+    whole = {
+        "architecture": network.name,
+        "classes": network.classes,
+        "channels": network.channels,
+        "size": network.size,
+        "normalisation": {"mean": _digits(network.mean), "std": _digits(network.std)},
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "versions": {name: version(name) for name in ("torch", "safetensors")},
+    }
+    whole = {**whole, **(card or {}), **whole}  # what is known from the network stands, and stands first
+    text = json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
+    # The card first: weights that are there have a card, and a card that is ahead of its weights is noticed.
+    with write_atomically(_card_path(path)) as file:
+        file.write(text.encode())
+    with write_atomically(path) as file:
+        file.write(content)
+    parsed: Card = json.loads(text)
+    return parsed
+
+
+def load_weights(path: str | Path) -> tuple[Classifier, Card]:
+    """Build the network that a card describes and give it its weights, checked; on the CPU, to evaluate.
+
+    Raises:
+        UserError: the file or its card is missing, damaged or does not fit the other, a weight is not finite,
+            or the weights are of another architecture.
+    """
+    path = Path(path)
+    card = _read_card(_card_path(path))
+    if not path.is_file():
+        raise UserError(f"there are no weights {path}")
+    content = path.read_bytes()
+    try:
+        state = safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        what = f"weights {path} are truncated or damaged ({error})"
+        raise UserError(what, remedy="get them again") from error
+    if hashlib.sha256(content).hexdigest() != card["sha256"]:
+        what = f"weights {path} do not match the SHA-256 in their card"
+        raise UserError(what, remedy="get both files again, or train again")
+    size = {"channels": card["channels"], "size": card["size"]}
+    network = build(card["architecture"], card["classes"], **size, seed=0)
+    _fill(network, state, str(path))
+    return network.eval(), card
+
+
+def import_checkpoint(
+    source: str | Path,
+    name: str,
+    classes: int,
+    *,
+    mean: Sequence[float],
+    std: Sequence[float],
+    channels: int = 3,
+    size: int = 32,
+    id_set: str | None = None,
+    note: str | None = None,
+) -> tuple[Classifier, Card]:
+    """A network with the weights of a foreign checkpoint, which is read without running anything in it.
+
+    Tensors are matched by name where the names are ours, as with the paper authors' DenseNet and WRN;
+    otherwise by their order, if every kind and shape agrees; the card then says `matched: by order`, and the
+    accuracy is the proof.
+
+    Args:
+        source: a state dict or a whole pickled module, see :func:`odinlib.networks.checkpoints.read_tensors`.
+        name: the architecture, see :func:`odinlib.networks.build`.
+        classes, channels, size: as for `build`.
+        mean, std: what the checkpoint's training subtracted from, and divided, pixels in [0, 1] by.
+        id_set: the set that it was trained on.
+        note: where it comes from.
+
+    Returns:
+        The network, to evaluate, and the card so far, for :func:`save_weights`.
+
+    Raises:
+        UserError: the file cannot be read, wants to run code, or holds another architecture's weights.
+    """
+    source = Path(source)
+    network = build(name, classes, channels, size, mean, std, seed=0)
+    state = read_tensors(source)
+    by_order = _by_order(network, state)
+    _fill(network, by_order or state, source.name)
+    card: Card = {
+        "id_set": id_set,
+        "source": source.name,
+        "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "matched": "by order" if by_order else "by name",
+        "note": note,
+    }
+    return network.eval(), {key: value for key, value in card.items() if value is not None}
+
+
+def _digits(values: Tensor) -> list[float]:
+    """float32 values as the shortest decimals near them, to be read by people."""
+    return [float(f"{value:.7g}") for value in values.flatten().tolist()]
+
+
+def _card_path(path: Path) -> Path:
+    return path.with_suffix(".json")
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        card: Card = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no card {path}", expected="the JSON file beside the weights") from None
+    except (ValueError, OSError) as error:
+        raise UserError(f"card {path} cannot be read ({error})") from error
+    needed = ("architecture", "classes", "channels", "size", "sha256")
+    missing = [key for key in needed if not isinstance(card, dict) or key not in card]
+    if missing:
+        raise UserError(f"card {path} has no {missing[0]!r}", expected=f"all of {', '.join(needed)}")
+    return card
+
+
+def _optional(key: str) -> bool:
+    """Whether a checkpoint may lack a tensor: the normalisation, or a counter that PyTorch 0.4.1 added."""
+    return key in ("mean", "std") or key.endswith("num_batches_tracked")
+
+
+def _by_order(network: Classifier, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """`state` under the network's own names, where the names differ but kinds and shapes agree one by one."""
+    wanted = {key: tensor for key, tensor in network.state_dict().items() if not _optional(key)}
+    given = {key: tensor for key, tensor in state.items() if not _optional(key)}
+    if wanted.keys() == given.keys() or len(wanted) != len(given):
+        return None
+
+    def kinds(tensors: Mapping[str, Tensor]) -> list[tuple[str, torch.Size]]:
+        return [(key.rpartition(".")[2], tensor.shape) for key, tensor in tensors.items()]
+
+    return dict(zip(wanted, given.values(), strict=True)) if kinds(wanted) == kinds(given) else None
+
+
+def _fill(network: Classifier, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy `state` into `network`, or name the first tensor that does not fit."""
+    wanted = network.state_dict()
+    remedy = f"these weights are not of a {network.name} with {network.classes} classes"
+    for key, tensor in wanted.items():
+        if key not in state:
+            if _optional(key):
+                continue
+            raise UserError(f"{source} has no tensor {key!r}", remedy=remedy)
+        if state[key].shape != tensor.shape:
+            raise UserError(
+                f"{source}: {key!r} has shape {list(state[key].shape)}",
+                expected=str(list(tensor.shape)),
+                remedy=remedy,
+            )
+    for key in state:
+        if key not in wanted:
+            raise UserError(f"{source} has a tensor {key!r} too many", remedy=remedy)
+    _check_finite(state, source)
+    network.load_state_dict(state, strict=False)
+
+
+def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
+    for key, tensor in state.items():
+        bad = int((~torch.isfinite(tensor)).sum())
+        if bad:
+            raise UserError(
+                f"{source}: {key!r} has {bad} NaN or infinite values of {tensor.numel()}",
+                remedy="the training diverged or the file is damaged",
+            )
