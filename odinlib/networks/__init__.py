@@ -73,10 +73,10 @@ def family_of(name: str) -> str:
     'wrn'
     """
     for family, (pattern, _, _) in _FAMILIES.items():
-        if re.fullmatch(pattern, name):
+        if re.fullmatch(pattern, str(name)):
             return family
     known = "densenet-bc-<depth>-<growth>, wrn-<depth>-<width> or mlp-<width>x<layers>"
-    near = [example for family, (_, _, example) in _FAMILIES.items() if name.lower().startswith(family[:3])]
+    near = [example for family, (_, _, example) in _FAMILIES.items() if str(name).lower().startswith(family[:3])]
     raise UserError(f"network is {name!r}", expected=known, remedy=f"such as {near[0]}" if near else None)
 
 
