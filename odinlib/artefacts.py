@@ -70,7 +70,9 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no space left to write {path}", remedy="free some space and run again") from error
         if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise UserError(f"cannot write {path} ({error.strerror})", remedy="choose a folder you can write") from error
+            raise UserError(
+                f"cannot write {path} ({error.strerror})", remedy="choose a folder you can write"
+            ) from error
         raise
     finally:
         with contextlib.suppress(OSError):

@@ -167,9 +167,7 @@ def accuracy_by_score(
     clean = experiments.test_responses(profile, name, id_set, id_set)
     assert clean.labels is not None
     right = torch.from_numpy(clean.logits.argmax(1) == clean.labels).double()
-    scores = experiments.test_scores(
-        profile, name, id_set, id_set, profile.fixed_temperature, profile.fixed_epsilon
-    )
+    scores = experiments.test_scores(profile, name, id_set, id_set, profile.fixed_temperature, profile.fixed_epsilon)
     rows = []
     for rate in rates:
         above = scores > metrics.threshold_at_tpr(scores, rate)

@@ -15,6 +15,9 @@ Scores are those of `odin.margin_score`: they rank images as the softmax score d
 
 import dataclasses
 import functools
+import json
+import math
+import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -49,9 +52,7 @@ class Responses:
     def take(self, indices: np.ndarray) -> "Responses":
         """The responses of some of the images."""
         labels = None if self.labels is None else self.labels[indices]
-        return Responses(
-            self.logits[indices], self.gradient_norm_1[indices], self.gradient_norm_1000[indices], labels
-        )
+        return Responses(self.logits[indices], self.gradient_norm_1[indices], self.gradient_norm_1000[indices], labels)
 
 
 # --- The jobs ---------------------------------------------------------------------------------------------------------
@@ -71,7 +72,9 @@ def network(profile: Profile, name: str, id_set: str) -> nn.Module:
     """
     path = network_path(profile, name, id_set)
     config = _network_config(profile, name, id_set)
-    return _network(path, artefacts.digest(config), functools.partial(_train, profile, name, id_set, path), profile.device)
+    return _network(
+        path, artefacts.digest(config), functools.partial(_train, profile, name, id_set, path), profile.device
+    )
 
 
 def responses(profile: Profile, name: str, id_set: str, images: str) -> Responses:
@@ -233,14 +236,14 @@ def tune(profile: Profile, name: str, id_set: str, ood_set: str) -> odin.Setting
     Table 3's MNIST block is not tuned in the paper: there T is large and epsilon is 0.
     """
     if id_set == profile.grey_id_set:
-        return odin.Setting(profile.fixed_temperature, 0.0, float("nan"))
+        return odin.Setting(profile.fixed_temperature, 0.0, math.nan)
     scores_in, scores_out = (grid(profile, name, id_set, images) for images in (id_set, ood_set))
     return odin.tune(scores_in, scores_out, profile.temperatures, profile.epsilons, profile.tpr)
 
 
 def setting(profile: Profile, name: str, id_set: str, ood_set: str, method: str) -> odin.Setting:
     """The baseline's T = 1 and epsilon = 0 (Hendrycks & Gimpel, 2017), or ODIN's tuned ones."""
-    return odin.Setting(1.0, 0.0, float("nan")) if method == "baseline" else tune(profile, name, id_set, ood_set)
+    return odin.Setting(1.0, 0.0, math.nan) if method == "baseline" else tune(profile, name, id_set, ood_set)
 
 
 def detection(profile: Profile, name: str, id_set: str, ood_set: str) -> pd.DataFrame:
@@ -254,7 +257,8 @@ def detection(profile: Profile, name: str, id_set: str, ood_set: str) -> pd.Data
     for method in METHODS:
         chosen = setting(profile, name, id_set, ood_set, method)
         scores_in, scores_out = (
-            test_scores(profile, name, id_set, images, chosen.temperature, chosen.epsilon) for images in (id_set, ood_set)
+            test_scores(profile, name, id_set, images, chosen.temperature, chosen.epsilon)
+            for images in (id_set, ood_set)
         )
         values = metrics.evaluate(scores_in, scores_out, profile.tpr)
         resampled = metrics.bootstrap(
@@ -281,7 +285,9 @@ def detection(profile: Profile, name: str, id_set: str, ood_set: str) -> pd.Data
     return pd.DataFrame(rows)
 
 
-def detections(profile: Profile, pairs: list[tuple[str, str, str]]) -> tuple[pd.DataFrame, dict[tuple[str, str, str], str]]:
+def detections(
+    profile: Profile, pairs: list[tuple[str, str, str]]
+) -> tuple[pd.DataFrame, dict[tuple[str, str, str], str]]:
     """`detection` for many (network, ID set, OOD set), and why for those that cannot be had here."""
     found, missing = [], {}
     for pair in pairs:
@@ -311,6 +317,24 @@ def test_error(profile: Profile, name: str, id_set: str) -> float:
 def network_path(profile: Profile, name: str, id_set: str) -> Path:
     """Where the weights of a network are or will be."""
     return _path(profile, "networks", f"{name}_{id_set}", lambda of: _network_config(of, name, id_set), ".safetensors")
+
+
+def card(profile: Profile, name: str, id_set: str) -> dict[str, Any]:
+    """What is known of a network: architecture, recipe or origin, accuracy, seconds, hardware.
+
+    Raises:
+        Missing: there is no such network here, or its card is not recorded.
+    """
+    path = network_path(profile, name, id_set).with_suffix(".json")
+    if not path.exists():
+        network(profile, name, id_set)
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def headline_setting(profile: Profile) -> odin.Setting:
+    """The setting that Figure 1 is drawn at."""
+    return odin.Setting(profile.fixed_temperature, profile.headline_epsilon, math.nan)
 
 
 def fast_network(profile: Profile, name: str, id_set: str) -> nn.Module:
@@ -347,8 +371,14 @@ def _train(profile: Profile, name: str, id_set: str, path: Path) -> None:
         seed=profile.seed,
     )
     recipe = profile.recipe(name)
+    start = time.perf_counter()
     training.train(
-        made, train_set, recipe, seed=profile.seed, checkpoint=path.with_suffix(".checkpoint"), device=profile.device
+        made,
+        train_set,
+        recipe,
+        seed=profile.seed,
+        checkpoint=path.with_suffix(".checkpoint"),
+        device=profile.device,
     )
     card = {
         "id_set": id_set,
@@ -356,7 +386,7 @@ def _train(profile: Profile, name: str, id_set: str, path: Path) -> None:
         "seed": profile.seed,
         "accuracy": training.accuracy(made, datasets.load(id_set, "test")),
         "config_sha256": artefacts.digest(config),
-        **artefacts.provenance(),
+        **artefacts.provenance(seconds=time.perf_counter() - start),
     }
     weights.save_weights(made, path, card)
     path.with_suffix(".checkpoint").unlink(missing_ok=True)

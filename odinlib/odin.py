@@ -174,7 +174,12 @@ class ODIN:
     """
 
     def __init__(
-        self, network: nn.Module, temperature: float = 1000.0, epsilon: float = 0.0014, tpr: float = 0.95, batch: int = 32
+        self,
+        network: nn.Module,
+        temperature: float = 1000.0,
+        epsilon: float = 0.0014,
+        tpr: float = 0.95,
+        batch: int = 32,
     ) -> None:
         self.network = network.eval()
         self.temperature = check_number("temperature", temperature, above=0)

@@ -35,7 +35,9 @@ class Profile:
     grey_id_set: str
     stands_for: Mapping[str, str]  # a network or set of this profile, to the paper's whose role it plays
     recipes: Mapping[str, Recipe]  # for each network
-    origins: Mapping[str, str] = field(default_factory=dict)  # "network_idset" to where weights not trained here come from
+    origins: Mapping[str, str] = field(
+        default_factory=dict
+    )  # "network_idset" to where weights not trained here come from
     temperatures: tuple[float, ...] = PAPER_TEMPERATURES
     epsilons: tuple[float, ...] = PAPER_EPSILONS
     tpr: float = 0.95
@@ -65,7 +67,9 @@ class Profile:
         for known, recipe in {network: self.recipes.get(network), **self.recipes}.items():
             if recipe is not None and known.partition("-")[0] == family:
                 return recipe
-        raise UserError(f"profile {self.name} has no recipe for {network!r}", expected=f"one of {', '.join(self.recipes)}")
+        raise UserError(
+            f"profile {self.name} has no recipe for {network!r}", expected=f"one of {', '.join(self.recipes)}"
+        )
 
     def paper_name(self, name: str) -> str:
         """The paper's network or set whose role `name` plays here."""
@@ -175,7 +179,9 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def _same_for_all(profile: Profile, sets: tuple[str, ...], id_sets: tuple[str, ...] | None) -> dict[str, tuple[str, ...]]:
+def _same_for_all(
+    profile: Profile, sets: tuple[str, ...], id_sets: tuple[str, ...] | None
+) -> dict[str, tuple[str, ...]]:
     """The chosen OOD sets for each ID set, in the given order; the grey block keeps those that are its own."""
     chosen = {id_set: sets for id_set in id_sets or profile.id_sets}
     grey = profile.ood_sets.get(profile.grey_id_set, ())

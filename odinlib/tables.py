@@ -1,7 +1,7 @@
 """One function per table of the paper: ours in the paper's own layout, and beside every number the paper's.
 
-Each takes measured frames (of `odinlib.experiments`) and gives a pandas Styler that renders as a table of the book.
-The rule of the verdict is stated once, in `verdict`.
+Each takes measured frames (of `odinlib.experiments`) and gives a pandas Styler that renders as a table of the
+book. The rule of the verdict is stated once, in `verdict`.
 """
 
 import math
@@ -9,8 +9,10 @@ from collections.abc import Iterable, Mapping
 
 import pandas as pd
 from pandas.io.formats.style import Styler
+from torch import Tensor
 
 from odinlib import datasets, experiments, metrics, networks, reference
+from odinlib.errors import Missing
 from odinlib.profiles import Profile
 
 METRIC_TITLES = {
@@ -49,8 +51,8 @@ def is_the_papers(profile: Profile, *names: str) -> bool:
 def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = None) -> pd.DataFrame:
     """Paper, ours, difference, interval and verdict for every measured number.
 
-    Where a network or a set only stands for the paper's, values cannot be compared; the verdict then says whether
-    ODIN moves the measure from the baseline in the direction that the paper prints.
+    Where a network or a set only stands for the paper's, values cannot be compared; the verdict then says
+    whether ODIN moves the measure from the baseline in the direction that the paper prints.
 
     Args:
         profile: says whose role each network and set plays.
@@ -124,12 +126,78 @@ def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
             "Measure": [METRIC_TITLES[m] for m in compared.metric],
             "Paper": ["–" if p is None else p for p in compared.paper],
             "Ours": [f"{v:.1f}" for v in compared.value],
-            "95 % interval": [f"{low:.1f} to {high:.1f}" for low, high in zip(compared.low, compared.high, strict=True)],
+            "95 % interval": [
+                f"{low:.1f} to {high:.1f}" for low, high in zip(compared.low, compared.high, strict=True)
+            ],
             "Difference": ["–" if math.isnan(d) else f"{d:+.1f}" for d in compared.difference],
             "Verdict": list(compared.verdict),
         }
     )
     return plain(frame).hide(axis="index")
+
+
+def recipe_table(profile: Profile) -> Styler:
+    """Every network of the run: its size, how it was trained or where it comes from, and how long it took."""
+    rows = []
+    jobs = [(name, id_set) for name in profile.networks for id_set in profile.id_sets]
+    for name, id_set in [*jobs, (profile.grey_network, profile.grey_id_set)]:
+        try:
+            card = experiments.card(profile, name, id_set)
+        except Missing as reason:
+            rows.append([network_title(name), datasets.title(id_set), _small(f"not recorded: {reason}")])
+            continue
+        recipe = card.get("recipe")
+        told = (
+            f"{recipe['epochs']} epochs of batches of {recipe['batch']}, {recipe['optimiser']}, "
+            f"rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}"
+            if recipe
+            else f"trained by others: {card.get('origin', 'unknown')}"
+        )
+        seconds = f"{card['seconds']:.0f} s" if "seconds" in card else "–"
+        rows.append(
+            [
+                network_title(name),
+                datasets.title(id_set),
+                f"{card['parameters']:,}",
+                told,
+                f"{100 * card['accuracy']:.2f}",
+                seconds,
+            ]
+        )
+    columns = ["Network", "Trained on", "Parameters", "How", "Test accuracy (%)", "Training took"]
+    return plain(pd.DataFrame([row + ["–"] * (6 - len(row)) for row in rows], columns=columns)).hide(axis="index")
+
+
+def set_table(profile: Profile) -> Styler:
+    """The out-of-distribution sets of the run, and what each stands for."""
+    rows = {}
+    for id_set in (*profile.id_sets, profile.grey_id_set):
+        for name in profile.ood_sets[id_set]:
+            entry = rows.setdefault(
+                name,
+                {
+                    "Set": set_title(profile, name),
+                    "In the role of": profile.paper_name(name),
+                    "Used with": [],
+                },
+            )
+            entry["Used with"].append(datasets.title(id_set))
+    frame = pd.DataFrame(list(rows.values()))
+    frame["Used with"] = frame["Used with"].map(", ".join)
+    return plain(frame).hide(axis="index")
+
+
+def headline_text(profile: Profile, scores: Mapping[str, tuple[Tensor, Tensor]]) -> str:
+    """One sentence with the false positive rates of Figure 1, ours and the paper's."""
+    rates = {method: 100 * metrics.fpr_at_tpr(*pair, tpr=profile.tpr).item() for method, pair in scores.items()}
+    told = " and ".join(f"{rate:.1f} % with {method}" for method, rate in rates.items())
+    setting = experiments.headline_setting(profile)
+    return (
+        f"At a true positive rate of {100 * profile.tpr:g} % the false positive rate is {told} "
+        f"(T = {setting.temperature:g}, ε = {setting.epsilon:g}; these are fixed, not tuned). "
+        f"The paper's text gives {reference.stated('figure-1-fpr-baseline'):g} % and "
+        f"{reference.stated('figure-1-fpr-odin'):g} % for its DenseNet on CIFAR-10 against Tiny ImageNet crops."
+    )
 
 
 def error_table(profile: Profile) -> Styler:
@@ -143,7 +211,7 @@ def error_table(profile: Profile) -> Styler:
             )
             try:
                 ours = f"{100 * experiments.test_error(profile, name, id_set):.2f}"
-            except experiments.Missing as reason:
+            except Missing as reason:
                 ours = _small(f"not recorded: {reason}")
             same = is_the_papers(profile, name, id_set)
             cells[datasets.title(id_set)] = f"{ours}<br>{_small(_paper_says(profile, printed, same, name, id_set))}"
@@ -162,12 +230,10 @@ def setting_table(profile: Profile, name: str, parameter: str) -> Styler:
     rows: dict[str, dict[str, str]] = {}
     for id_set in profile.id_sets:
         for ood_set in profile.ood_sets[id_set]:
-            printed = reference.lookup(
-                *(profile.paper_name(n) for n in (name, id_set, ood_set)), "odin", parameter
-            )
+            printed = reference.lookup(*(profile.paper_name(n) for n in (name, id_set, ood_set)), "odin", parameter)
             try:
                 ours = f"{getattr(experiments.tune(profile, name, id_set, ood_set), parameter):g}"
-            except experiments.Missing:
+            except Missing:
                 ours = _small("not recorded")
             cell = f"{ours}<br>{_small(f'paper {printed}' if printed else 'not in the paper')}"
             rows.setdefault(set_title(profile, ood_set), {})[datasets.title(id_set)] = cell
@@ -187,9 +253,7 @@ def transfer_table(profile: Profile, name: str, compared: pd.DataFrame) -> Style
     for row in compared.to_dict("records"):
         key = [profile.paper_name(n) for n in (name, row["id_set"], row["ood_set"])]
         printed = [
-            reference.lookup(
-                *key, method, "fpr", table=number, tuning_set=profile.paper_name(row["tuning_set"])
-            )
+            reference.lookup(*key, method, "fpr", table=number, tuning_set=profile.paper_name(row["tuning_set"]))
             for method in ("baseline", "odin")
         ]
         told = f"paper {printed[0]} / {printed[1]}" if printed[0] else "not in the paper"

@@ -167,5 +167,5 @@ def test_impossible_scores_are_named(scores_in, scores_out, words):
 
 
 def test_impossible_rate_is_named():
-    with pytest.raises(UserError, match="tpr is 1.5"):
+    with pytest.raises(UserError, match=r"tpr is 1\.5"):
         metrics.fpr_at_tpr(torch.ones(3), torch.ones(3), tpr=1.5)

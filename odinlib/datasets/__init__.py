@@ -3,11 +3,9 @@
 `load("cifar10")` reads what `data_scripts` prepared; `load("shapes10")` needs nothing but this package.
 """
 
-from typing import Any
-
 import numpy as np
 
-from odinlib.datasets import embedded, noise
+from odinlib.datasets import embedded, noise, prepared
 from odinlib.datasets.imageset import ImageSet
 from odinlib.errors import UserError, check_choice
 
@@ -40,7 +38,7 @@ def load(
     >>> load("digits", "train").shape
     (8, 8, 1)
     """
-    check_choice("data set", name, names())
+    _check(name)
     check_choice("split", split, SPLITS)
     if count is not None and (not isinstance(count, int | np.integer) or isinstance(count, bool) or count < 1):
         raise UserError(f"count is {count!r}", expected="a whole number, at least 1")
@@ -49,7 +47,7 @@ def load(
     if name in embedded.TITLES:
         found = embedded.load(name, split)
     else:
-        found = _prepared().load(name, split, None)
+        found = prepared.load(name, split)
     if count is None:
         return found
     if count > len(found):
@@ -59,19 +57,15 @@ def load(
 
 def names() -> tuple[str, ...]:
     """The names of all sets, whether or not their data are on this machine."""
-    return (*embedded.TITLES, *_prepared().NAMES, *NOISE)
+    return (*embedded.TITLES, *prepared.names(), *NOISE)
 
 
 def title(name: str) -> str:
     """The set's name as a table shows it; nothing is loaded."""
-    check_choice("data set", name, names())
-    titles: dict[str, str] = {**embedded.TITLES, **noise.TITLES, **getattr(_prepared(), "TITLES", {})}
-    return titles.get(name, name)
+    _check(name)
+    return {**embedded.TITLES, **noise.TITLES}.get(name) or prepared.title(name)
 
 
-def _prepared() -> Any:
-    try:
-        from odinlib.datasets import prepared
-    except ImportError:
-        return type("none", (), {"NAMES": ()})
-    return prepared
+def _check(name: str) -> None:
+    if not prepared.known(name):  # it knows variants that `names` does not list
+        check_choice("data set", name, names())

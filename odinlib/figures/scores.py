@@ -10,9 +10,7 @@ from odinlib import datasets, metrics
 from odinlib.figures.style import BASELINE, ODIN, letter, panels
 
 
-def score_histograms(
-    scores: Mapping[str, tuple[Tensor, Tensor]], titles: tuple[str, str], tpr: float = 0.95
-) -> Figure:
+def score_histograms(scores: Mapping[str, tuple[Tensor, Tensor]], titles: tuple[str, str], tpr: float = 0.95) -> Figure:
     """Scores of familiar and foreign images, a panel for each method, with the threshold.
 
     Args:
@@ -48,9 +46,16 @@ def mixture(scores: Mapping[str, Tensor], id_set: str, prior: float) -> Figure:
     bins = np.linspace(min(float(s.min()) for s in scores.values()), max(float(s.max()) for s in scores.values()), 31)
     for axis, ood_set in zip(axes.flat, ood_sets, strict=False):
         parts = [scores[id_set].numpy(), scores[ood_set].numpy()]
-        shares = [np.full(len(part), weight / len(part)) for part, weight in zip(parts, (1 - prior, prior), strict=True)]
+        shares = [
+            np.full(len(part), weight / len(part)) for part, weight in zip(parts, (1 - prior, prior), strict=True)
+        ]
         axis.hist(
-            parts, bins, weights=shares, stacked=True, color=[ODIN, BASELINE], label=[datasets.title(id_set), "foreign set"]
+            parts,
+            bins,
+            weights=shares,
+            stacked=True,
+            color=[ODIN, BASELINE],
+            label=[datasets.title(id_set), "foreign set"],
         )
         axis.set(xlabel="Softmax score S", ylabel="Share of the mixture")
     axes.flat[0].legend(fontsize="x-small", loc="upper left")

@@ -44,7 +44,9 @@ def use_style() -> None:
         pass
 
 
-def panels(rows: int, columns: int, *, share_y: bool = False, size: tuple[float, float] = PANEL) -> tuple[Figure, np.ndarray]:
+def panels(
+    rows: int, columns: int, *, share_y: bool = False, size: tuple[float, float] = PANEL
+) -> tuple[Figure, np.ndarray]:
     """A figure of rows x columns panels, and its axes as an array [rows, columns]."""
     figure, axes = plt.subplots(
         rows,
