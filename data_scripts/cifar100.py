@@ -1,0 +1,30 @@
+"""CIFAR-100, fine labels: cifar100.npz (the 10,000 test images, in the pickle's order) and cifar100-train.npz (50,000)."""
+
+from pathlib import Path
+
+from odinlib.datasets import prepare
+from odinlib.datasets.formats import cifar_batch, cifar_names
+from odinlib.datasets.raw import PUBLISHED
+
+
+@prepare.command()
+def main(source: Path | None) -> None:
+    """Prepare CIFAR-100 from the publisher's Python pickles (169 MB to fetch)."""
+    files = prepare.raw_files("cifar100", source, lambda path: path.name in ("train", "test", "meta"))
+    meta = prepare.named(files, "meta")
+    for split in ("test", "train"):
+        used = prepare.named(files, split)
+        images, labels = cifar_batch(used, "fine_labels")
+        prepare.write(
+            "cifar100",
+            images,
+            labels,
+            split=split,
+            files=[used, meta],
+            source=PUBLISHED["cifar100"].page,
+            classes=cifar_names(meta, "fine_label_names"),
+        )
+
+
+if __name__ == "__main__":
+    main()
