@@ -1,4 +1,4 @@
-"""The three families: sizes as published, any image size, normalisation inside, seeds, and what is refused."""
+"""The three families: sizes as published, any image size, normalisation inside, seeds, refusals."""
 
 import math
 

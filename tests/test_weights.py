@@ -1,4 +1,4 @@
-"""Weights that are whole, checked and inert: our own files, foreign state dicts, pickled modules, and traps."""
+"""Weights that are whole, checked and inert: our own files, foreign ones, pickled modules, traps."""
 
 import collections
 import hashlib
@@ -41,7 +41,7 @@ def refused(action, *arguments, **options) -> str:
     return str(caught.value)
 
 
-# --- Our own format ------------------------------------------------------------------------------------------
+# --- Our own format -----------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -155,7 +155,7 @@ def test_weights_of_another_architecture_name_the_first_tensor_that_differs(save
     assert "has no tensor 'bn1.bias'" in refused(load_weights, path)
 
 
-# --- Foreign checkpoints -------------------------------------------------------------------------------------
+# --- Foreign checkpoints ------------------------------------------------------------------------------------
 
 
 def foreign_state(network):
@@ -187,7 +187,7 @@ def test_state_dicts_import_to_identical_logits(tmp_path, zipped, prefix, wrappe
 
 
 def as_authors(network, module):
-    """The same weights in a module built as the paper's authors' DenseNet3, of classes that live in `module`."""
+    """The same weights in a module like the paper's authors' DenseNet3, of classes that live in `module`."""
 
     def make(name, **children):
         whole = getattr(module, name)()
@@ -197,7 +197,9 @@ def as_authors(network, module):
         return whole
 
     def layer(old):
-        return make("BottleneckBlock", bn1=old.bn1, relu=nn.ReLU(), conv1=old.conv1, bn2=old.bn2, conv2=old.conv2)
+        return make(
+            "BottleneckBlock", bn1=old.bn1, relu=nn.ReLU(), conv1=old.conv1, bn2=old.bn2, conv2=old.conv2
+        )
 
     def block(old):
         return make("DenseBlock", layer=nn.Sequential(*map(layer, old.layer)))
@@ -226,7 +228,9 @@ def authors_module(monkeypatch):
     """A module `densenet` that is gone when the pickle is read."""
     module = types.ModuleType("densenet")
     for name in ("DenseNet3", "DenseBlock", "BottleneckBlock", "TransitionBlock"):
-        setattr(module, name, type(name, (nn.Module,), {"__module__": "densenet", "__init__": lambda self: None}))
+        setattr(
+            module, name, type(name, (nn.Module,), {"__module__": "densenet", "__init__": lambda self: None})
+        )
     monkeypatch.setitem(sys.modules, "densenet", module)
     yield module
 
@@ -251,17 +255,21 @@ def test_a_whole_pickled_module_imports_to_identical_logits(
 
 
 class OldParameter:
-    """Pickles as a parameter did in PyTorch 0.2 and 0.3: its class called with the tensor, then given flags."""
+    """Pickles as a parameter did in PyTorch 0.2 and 0.3: its class called with the tensor, then flags."""
 
     def __init__(self, data):
         self.data = data
 
     def __reduce__(self):
-        return sys.modules["torch.nn.parameter"].OldName, (self.data,), (True, False, collections.OrderedDict())
+        return (
+            sys.modules["torch.nn.parameter"].OldName,
+            (self.data,),
+            (True, False, collections.OrderedDict()),
+        )
 
 
 def test_a_module_pickled_by_pytorch_0_3_imports_to_identical_logits(tmp_path, authors_module, monkeypatch):
-    """Parameters are `Parameter(tensor)` with three flags, modules carry a `_backend`, no counters of batches."""
+    """Parameters are `Parameter(tensor)` and three flags, modules carry a `_backend`, no batch counters."""
     network = lived_in(mean=MEAN, std=STD)
     expected = network(IMAGES)
     whole = as_authors(network, authors_module)
@@ -273,7 +281,10 @@ def test_a_module_pickled_by_pytorch_0_3_imports_to_identical_logits(tmp_path, a
     def function_backend():
         raise AssertionError("the backend is never called")
 
-    function_backend.__module__, function_backend.__qualname__ = backend.__name__, "_get_thnn_function_backend"
+    function_backend.__module__, function_backend.__qualname__ = (
+        backend.__name__,
+        "_get_thnn_function_backend",
+    )
     backend._get_thnn_function_backend = function_backend
 
     class Backend:
@@ -310,7 +321,9 @@ def test_a_module_pickled_by_pytorch_0_3_imports_to_identical_logits(tmp_path, a
 def test_other_names_are_matched_by_order_when_all_kinds_and_shapes_agree(tmp_path):
     network = lived_in(mean=MEAN, std=STD)
     path = tmp_path / "renamed.pth"
-    renamed = {key.replace("block", "dense.").replace("bn", "norm"): v for key, v in foreign_state(network).items()}
+    renamed = {
+        key.replace("block", "dense.").replace("bn", "norm"): v for key, v in foreign_state(network).items()
+    }
     torch.save(renamed, path)
     found, card = imported(path)
     assert card["matched"] == "by order"
@@ -323,9 +336,7 @@ def test_other_names_are_matched_by_order_when_all_kinds_and_shapes_agree(tmp_pa
 def test_half_precision_weights_are_widened(tmp_path):
     network = lived_in(mean=MEAN, std=STD)
     path = tmp_path / "half.pth"
-    torch.save(
-        {k: v.half() if v.is_floating_point() else v for k, v in foreign_state(network).items()}, path
-    )
+    torch.save({k: v.half() if v.is_floating_point() else v for k, v in foreign_state(network).items()}, path)
     found, _ = imported(path)
     assert found.fc.weight.dtype == torch.float32
     torch.testing.assert_close(found(IMAGES), network(IMAGES), atol=0.02, rtol=0.02)
@@ -344,7 +355,9 @@ def test_foreign_weights_of_another_architecture_are_refused(tmp_path):
     assert "'bn1.bias' has" in refused(imported, path)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x80", b"not a pickle", b"PK\x03\x04 and no more", b"\x80\x02]q\x00."])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x80", b"not a pickle", b"PK\x03\x04 and no more", b"\x80\x02]q\x00."]
+)
 def test_files_that_are_no_checkpoints_are_refused(tmp_path, content):
     path = tmp_path / "net.pth"
     path.write_bytes(content)
@@ -427,12 +440,12 @@ def test_a_pickle_cannot_change_the_classes_that_stand_in(tmp_path):
     assert "tries to change the class" in refused(read_tensors, path)
 
 
-# --- The real third-party weights ----------------------------------------------------------------------------
+# --- The real third-party weights ---------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(
     not (os.environ.get("ODINLIB_CHECKPOINTS") and os.environ.get("ODINLIB_DATA")),
-    reason="needs ODINLIB_CHECKPOINTS (a folder with the CIFAR-10 checkpoint) and ODINLIB_DATA (with cifar10.npz)",
+    reason="needs ODINLIB_CHECKPOINTS (with the CIFAR-10 checkpoint) and ODINLIB_DATA (with cifar10.npz)",
 )
 def test_the_third_party_densenet_classifies_cifar10_as_published():
     from odinlib import datasets

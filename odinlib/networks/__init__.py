@@ -76,7 +76,8 @@ def family_of(name: str) -> str:
         if re.fullmatch(pattern, str(name)):
             return family
     known = "densenet-bc-<depth>-<growth>, wrn-<depth>-<width> or mlp-<width>x<layers>"
-    near = [example for family, (_, _, example) in _FAMILIES.items() if str(name).lower().startswith(family[:3])]
+    start = str(name).lower()[:3]
+    near = [example for family, (_, _, example) in _FAMILIES.items() if family.startswith(start or "-")]
     raise UserError(f"network is {name!r}", expected=known, remedy=f"such as {near[0]}" if near else None)
 
 

@@ -8,6 +8,7 @@ never stopped.
 Under `torchrun` each of n processes takes every n-th image of a batch, on its own GPU.
 """
 
+import atexit
 import contextlib
 import dataclasses
 import hashlib
@@ -59,11 +60,11 @@ class Recipe:
     compile: bool = False  # torch.compile: soon worth its wait on a GPU, not on a CPU
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
-            check_number(name, getattr(self, name), at_least=1)
+        for name, least in (("epochs", 1), ("batch", 1), ("padding", 0)):
+            if int(check_number(name, getattr(self, name), at_least=least)) != getattr(self, name):
+                raise UserError(f"{name} is {getattr(self, name)}", expected="a whole number")
         check_number("learning_rate", self.learning_rate, above=0)
         check_number("weight_decay", self.weight_decay, at_least=0)
-        check_number("padding", self.padding, at_least=0)
         check_number("momentum", self.momentum, at_least=0, below=1)
         for milestone in self.milestones:
             check_number("milestone", milestone, above=0, at_most=1)
@@ -112,7 +113,7 @@ def train(
 
     Args:
         network: with the weights to start from.
-        image_set: uint8 images [N, H, W, C] and labels [N].
+        image_set: images [N, H, W, C] and labels [N].
         recipe: how.
         seed: of the order of the images, the crops and the flips.
         checkpoint: a file written after every epoch, and continued from where it is there; the result has the
@@ -128,7 +129,7 @@ def train(
         UserError: the labels do not fit, the checkpoint is another training's, or the loss is not finite.
     """
     where = _device(device)
-    _check_fit(network, image_set)
+    _labels(network, image_set)
     with _processes(where) as (where, rank, world), _numerics(where):
         network.to(where).to(memory_format=torch.channels_last).train()
         data = _Batches(image_set, recipe, where)
@@ -139,8 +140,9 @@ def train(
         model: Any = torch.compile(network) if recipe.compile else network
         if world > 1:
             model = nn.parallel.DistributedDataParallel(model)
-        # An image or so left over at an epoch's end, fewer than the processes, is left out.
-        starts = [at for at in range(0, len(data), recipe.batch) if len(data) - at >= world]
+        # Images left over at an epoch's end that are fewer than the processes are left out.
+        count = len(data) if len(data) % recipe.batch >= world else len(data) - len(data) % recipe.batch
+        starts = range(0, count, recipe.batch)
         bar = tqdm(
             total=recipe.epochs * len(starts),
             initial=len(history) * len(starts),
@@ -156,7 +158,7 @@ def train(
                 for step, at in enumerate(starts):
                     rate = recipe.learning_rate_at((epoch + step / len(starts)) / recipe.epochs)
                     optimiser.param_groups[0]["lr"] = rate
-                    size = min(recipe.batch, len(data) - at)
+                    size = min(recipe.batch, count - at)
                     images, labels = data.batch(draws, slice(at + rank, at + size, world))
                     with torch.autocast(where.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
                         logits = model(images)
@@ -171,7 +173,7 @@ def train(
                 totals = torch.stack([loss_sum, correct])
                 if world > 1:
                     dist.all_reduce(totals)
-                loss, accurate = (totals / len(data)).tolist()
+                loss, accurate = (totals / count).tolist()
                 if not math.isfinite(loss):
                     raise UserError(
                         f"the loss of {network.name} is {loss} in epoch {epoch + 1} of {recipe.epochs}",
@@ -188,7 +190,7 @@ def train(
 
 def accuracy(network: Classifier, image_set: "ImageSet", batch: int = 256) -> float:
     """The part of `image_set`, from 0 to 1, that `network` labels rightly, in evaluation mode."""
-    _check_fit(network, image_set)
+    targets = _labels(network, image_set)
     where, training = network.mean.device, network.training
     network.eval()
     correct = 0
@@ -196,7 +198,7 @@ def accuracy(network: Classifier, image_set: "ImageSet", batch: int = 256) -> fl
         for at in range(0, len(image_set.images), batch):
             chosen = np.arange(at, min(at + batch, len(image_set.images)))
             images = image_set.tensor(chosen).to(where, memory_format=torch.channels_last)
-            labels = torch.as_tensor(image_set.labels[chosen], device=where)
+            labels = torch.as_tensor(targets[chosen], device=where)
             correct += int((network(images).argmax(1) == labels).sum())
     network.train(training)
     return correct / len(image_set.images)
@@ -229,6 +231,7 @@ class _Batches:
         pad = recipe.padding
         images = np.pad(image_set.images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
         self.images = torch.as_tensor(images, device=where)
+        self.white = 255 if images.dtype == np.uint8 else 1
         self.labels = torch.as_tensor(image_set.labels, dtype=torch.int64, device=where)
         self.height, self.width = image_set.images.shape[1:3]
         self.flip, self.padding = recipe.flip, pad
@@ -251,7 +254,7 @@ class _Batches:
         columns = torch.arange(self.width, device=draws.device)
         columns = left + torch.where(flip.bool(), self.width - 1 - columns, columns)
         images = self.images[which[:, :, None], rows[:, :, None], columns[:, None, :]]
-        return images.permute(0, 3, 1, 2).float() / 255, self.labels[which[:, 0]]
+        return images.permute(0, 3, 1, 2).float() / self.white, self.labels[which[:, 0]]
 
 
 @dataclass
@@ -317,8 +320,8 @@ def _identity(
     }
 
 
-def _check_fit(network: Classifier, image_set: "ImageSet") -> None:
-    """Say in one line where a set cannot be classified by a network."""
+def _labels(network: Classifier, image_set: "ImageSet") -> np.ndarray:
+    """The labels of a set, if they are ones that `network` can give."""
     if image_set.labels is None:
         raise UserError(f"{image_set.name} has no labels", expected="a labelled set")
     if not len(image_set.images):
@@ -327,6 +330,7 @@ def _check_fit(network: Classifier, image_set: "ImageSet") -> None:
     if largest >= network.classes:
         expected = f"at most {network.classes - 1}, as {network.name} has {network.classes} classes"
         raise UserError(f"{image_set.name} has a label {largest}", expected=expected)
+    return image_set.labels
 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -350,7 +354,7 @@ def _numerics(where: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _processes(where: torch.device) -> Iterator[tuple[torch.device, int, int]]:
-    """This process's device, its rank and how many there are: several under torchrun, else one."""
+    """This process's device, its rank, and how many there are: several under torchrun."""
     world = int(os.environ.get("WORLD_SIZE", 1))
     if world == 1:
         yield where, 0, 1
@@ -358,11 +362,9 @@ def _processes(where: torch.device) -> Iterator[tuple[torch.device, int, int]]:
     if where.type == "cuda":
         where = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(where)
-    began = not dist.is_initialized()
-    if began:
+    if not dist.is_initialized():
         dist.init_process_group("nccl" if where.type == "cuda" else "gloo")
-    try:
-        yield where, dist.get_rank(), world
-    finally:
-        if began:
-            dist.destroy_process_group()
+        # Once per process: a second group would read the first one's addresses and wait for ever.
+        atexit.register(dist.destroy_process_group)
+    yield where, dist.get_rank(), world
+    dist.barrier()  # nobody leaves while another still needs its numbers
