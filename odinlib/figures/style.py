@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -11,9 +10,12 @@ from matplotlib.figure import Figure
 
 from odinlib import datasets
 
-#: Okabe and Ito's eight colours; the first is the in-distribution set's everywhere.
-COLOURS = ("#000000", "#D55E00", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#882255")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">")
+#: Okabe and Ito's colours, then Paul Tol's; the first is the in-distribution set's everywhere.
+COLOURS = (
+    *("#000000", "#D55E00", "#0072B2", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#999933", "#882255"),
+    *("#332288", "#88CCEE", "#117733"),
+)
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 BASELINE, ODIN = "#D55E00", "#0072B2"
 PANEL = (3.4, 2.7)  # inches, one panel
 
@@ -44,19 +46,17 @@ def use_style() -> None:
         pass
 
 
+def blank(size: tuple[float, float]) -> Figure:
+    """A figure without axes, which pyplot does not know of: a notebook shows it once, as the value of its cell."""
+    return Figure(figsize=size, layout="constrained")
+
+
 def panels(
     rows: int, columns: int, *, share_y: bool = False, size: tuple[float, float] = PANEL
 ) -> tuple[Figure, np.ndarray]:
     """A figure of rows x columns panels, and its axes as an array [rows, columns]."""
-    figure, axes = plt.subplots(
-        rows,
-        columns,
-        figsize=(size[0] * columns, size[1] * rows + 0.6),
-        squeeze=False,
-        sharey="row" if share_y else False,
-        layout="constrained",
-    )
-    return figure, axes
+    figure = blank((size[0] * columns, size[1] * rows + 0.6))
+    return figure, figure.subplots(rows, columns, squeeze=False, sharey="row" if share_y else False)
 
 
 def letter(axes: np.ndarray, titles: Sequence[str]) -> None:

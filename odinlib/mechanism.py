@@ -1,0 +1,261 @@
+"""Why temperature and perturbation tell sets apart (Sections 5.2 and 5.3, Appendix C), measured.
+
+Section 5.2 explains the temperature by U1 and U2, the first and second moment of the gaps between the largest output
+and the others; Section 5.3 explains the perturbation by the 1-norm of the gradient of log S. Both are properties of
+single images, so most of this module is arithmetic on the recorded responses of `odinlib.experiments`.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from odinlib import analysis, experiments, metrics, odin
+from odinlib.errors import UserError
+from odinlib.profiles import Profile
+
+LARGE = 1000.0  # the large temperature, at which gradient norms are recorded
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network says of one image: a bar for each class in Figures 5 (f) and (g)."""
+
+    title: str
+    classes: Sequence[str]
+    logits: np.ndarray  # [K]
+    u1: float
+    u2: float
+
+
+@dataclass(frozen=True)
+class Path:
+    """The score of one image along its perturbation: a curve of Figure 6."""
+
+    title: str
+    epsilons: np.ndarray  # [B], from 0
+    scores: np.ndarray  # [B] softmax scores of the moved image
+    gradient_norm: float  # 1-norm of the gradient of log S at epsilon = 0
+    picture: np.ndarray | None = None  # [H, W, C], where it may be shown
+
+
+# --- Images -----------------------------------------------------------------------------------------------------------
+
+
+def quantities(profile: Profile, name: str, id_set: str, sets: Sequence[str]) -> pd.DataFrame:
+    """What Figures 5, 10, 11 and 12 are drawn from: a row for each test image of each set.
+
+    Returns:
+        Columns set, index (among the set's test images), u1, u2 (Equation 4), score_1 and score (softmax scores at
+        T = 1 and 1000), norm_1 and norm (1-norms of the gradient of log S there).
+    """
+    frames = []
+    for images in sets:
+        found = experiments.test_responses(profile, name, id_set, images)
+        logits = torch.from_numpy(found.logits)
+        columns = {
+            "u1": analysis.u1(logits),
+            "u2": analysis.u2(logits),
+            "score_1": odin.softmax_score(logits, 1.0),
+            "score": odin.softmax_score(logits, LARGE),
+            "norm_1": found.gradient_norm_1.astype(np.float64),
+            "norm": found.gradient_norm_1000.astype(np.float64),
+        }
+        index = np.arange(len(logits))
+        frames.append(pd.DataFrame({"set": images, "index": index} | {k: np.asarray(v) for k, v in columns.items()}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def conditional(images: pd.DataFrame, x: str, y: str, bins: int = 12, least: int = 5) -> pd.DataFrame:
+    """E[y | x] for each set, in bins of equal width that all sets share, so that sets are compared at equal x.
+
+    Args:
+        images: of `quantities`.
+        x, y: columns of it.
+        bins: their number, over the range of x in all sets together.
+        least: images without which a bin of a set is left out.
+
+    Returns:
+        Columns set, bin, x (the middle of the bin), mean, standard_error, count.
+    """
+    edges = np.linspace(images[x].min(), images[x].max(), bins + 1)
+    frames = []
+    for name, rows in images.groupby("set", sort=False):
+        place = np.clip(np.searchsorted(edges, rows[x], side="right") - 1, 0, bins - 1)
+        grouped = rows[y].groupby(place)
+        frame = pd.DataFrame({"mean": grouped.mean(), "standard_error": grouped.sem(), "count": grouped.size()})
+        frame = frame[frame["count"] >= least].rename_axis("bin").reset_index()
+        frames.append(frame.assign(set=name, x=(edges[frame["bin"]] + edges[frame["bin"] + 1]) / 2))
+    found = pd.concat(frames, ignore_index=True)
+    return found[["set", "bin", "x", "mean", "standard_error", "count"]]
+
+
+def share_above(curves: pd.DataFrame, id_set: str) -> pd.DataFrame:
+    """In how many of the bins that both sets have the in-distribution set's expectation is the larger.
+
+    Args:
+        curves: of `conditional`.
+        id_set: the in-distribution set.
+
+    Returns:
+        Columns ood_set, shared (bins), above (bins).
+    """
+    inside = curves[curves["set"] == id_set].set_index("bin")["mean"]
+    rows = []
+    for name, frame in curves[curves["set"] != id_set].groupby("set", sort=False):
+        outside = frame.set_index("bin")["mean"]
+        shared = inside.index.intersection(outside.index)
+        above = int((inside[shared] > outside[shared]).sum())
+        rows.append({"ood_set": name, "shared": len(shared), "above": above})
+    return pd.DataFrame(rows, columns=["ood_set", "shared", "above"])
+
+
+def typical_at(images: pd.DataFrame, name: str, column: str, at: float, of: str, nearest: int = 25) -> pd.Series:
+    """A typical image of a set at a value of one column: of the nearest ones, that with the median of another column.
+
+    Two sets can so be compared at an equal value without picking the pair that shows most.
+
+    Args:
+        images: of `quantities`.
+        name: the set.
+        column, at: where to look.
+        of: the column whose median is wanted.
+        nearest: images to choose from.
+
+    Returns:
+        The row.
+    """
+    rows = images[images["set"] == name]
+    if rows.empty:
+        raise UserError(f"there is no image of {name}", expected=f"one of {', '.join(images['set'].unique())}")
+    near = rows.loc[(rows[column] - at).abs().sort_values(kind="stable").index[:nearest]].sort_values(of, kind="stable")
+    return near.iloc[(len(near) - 1) // 2]
+
+
+def show_outputs(title: str, classes: Sequence[str], logits: np.ndarray) -> Outputs:
+    """The outputs of one image, logits [K], with their U1 and U2."""
+    found = torch.from_numpy(logits)[None]
+    return Outputs(title, classes, logits, analysis.u1(found).item(), analysis.u2(found).item())
+
+
+# --- Temperature ------------------------------------------------------------------------------------------------------
+
+EXACT, FIRST, SECOND, CUMULANT = "score g", "U₁", "U₁ − U₂ / 2T", "U₁ − Var / 2T"
+
+
+def expansion(logits_in: Tensor, logits_out: Tensor, temperatures: Sequence[float], tpr: float = 0.95) -> pd.DataFrame:
+    """The score at each T beside its expansions in 1/T: how far each is from it, and how well each tells sets apart.
+
+    With D the gaps, S = 1 / (1 + sum exp(-D / T)). Two quantities rise with S: h = T (1 - mean exp(-D / T)), whose
+    expansion U1 - U2 / 2T is that of Equation 3's denominator, with the moments of the gaps; and the margin score
+    g = -T log mean exp(-D / T), whose expansion is U1 - Var(D) / 2T, with their cumulants.
+
+    Args:
+        logits_in, logits_out: [n, K] and [m, K].
+        temperatures: each above 0.
+        tpr: the true positive rate of the FPR.
+
+    Returns:
+        Columns temperature, statistic, error (median over all images of the relative distance to h for
+        U1 - U2 / 2T, to g for the others), fpr (percent).
+    """
+    both = torch.cat([logits_in, logits_out])
+    u1, u2 = analysis.u1(both), analysis.u2(both)
+    rows = []
+    for temperature in temperatures:
+        exact = odin.margin_score(both, temperature)
+        statistics = {
+            EXACT: exact,
+            FIRST: u1,
+            SECOND: u1 - u2 / (2 * temperature),
+            CUMULANT: u1 - (u2 - u1**2) / (2 * temperature),
+        }
+        for statistic, values in statistics.items():
+            fpr = metrics.fpr_at_tpr(values[: len(logits_in)], values[len(logits_in) :], tpr)
+            expanded = -temperature * torch.expm1(-exact / temperature) if statistic == SECOND else exact
+            error = ((values - expanded).abs() / expanded).median()
+            rows.append(
+                {"temperature": temperature, "statistic": statistic, "error": error.item(), "fpr": 100 * fpr.item()}
+            )
+    return pd.DataFrame(rows)
+
+
+# --- Perturbation -----------------------------------------------------------------------------------------------------
+
+
+def log_scores(profile: Profile, name: str, id_set: str, images: str, temperature: float = LARGE) -> np.ndarray:
+    """log S(x~; T) of test images for every epsilon of the profile [B, n], from the recorded curves."""
+    row = experiments.curve_temperatures(profile).index(temperature)
+    classes = experiments.responses(profile, name, id_set, images).logits.shape[1]
+    margins = experiments.curve(profile, name, id_set, images)[row].double()
+    return torch.nn.functional.logsigmoid(margins / temperature - np.log(classes - 1)).numpy()
+
+
+def gains(
+    profile: Profile, name: str, id_set: str, images: str, temperature: float = LARGE
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """What the perturbation does to log S of test images, and what its first-order expansion promises.
+
+    Returns:
+        The profile's epsilons above 0 [B]; log S(x~; T) - log S(x; T) [B, n]; epsilon times the gradient's 1-norm
+        [B, n].
+    """
+    epsilons = np.array(profile.epsilons)
+    if 0 not in epsilons or len(epsilons) < 2:
+        raise UserError(f"epsilons are {profile.epsilons}", expected="0 and at least one value above it")
+    scores = log_scores(profile, name, id_set, images, temperature)
+    found = experiments.test_responses(profile, name, id_set, images)
+    norms = (found.gradient_norm_1 if temperature == 1 else found.gradient_norm_1000)[: scores.shape[1]]
+    above = epsilons > 0
+    return (
+        epsilons[above],
+        scores[above] - scores[epsilons == 0],
+        epsilons[above, None] * norms.astype(np.float64),
+    )
+
+
+def probe(
+    network: nn.Module, images: Tensor, temperature: float, epsilons: Sequence[float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """As `gains`, from the network itself in float64, for magnitudes far below any grid's.
+
+    Args:
+        network: in evaluation mode; it is copied, not changed.
+        images: [n, C, H, W] in [0, 1].
+        temperature: T.
+        epsilons: above 0 [B].
+
+    Returns:
+        log S(x~; T) - log S(x; T) [B, n], and the gradient's 1-norm [n].
+    """
+    exact, images = copy.deepcopy(network).cpu().double(), images.cpu().double()
+    gradient, clean = odin.input_gradient(exact, images, temperature)
+
+    def log_score(logits: Tensor) -> Tensor:
+        return torch.log_softmax(logits / temperature, -1).amax(-1)
+
+    with torch.no_grad():
+        moved = [log_score(exact(odin.perturb(images, gradient, epsilon))) - log_score(clean) for epsilon in epsilons]
+    return torch.stack(moved).numpy(), gradient.abs().flatten(1).sum(1).numpy()
+
+
+def slope(epsilons: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray) -> float:
+    """The exponent p of values ~ epsilon^p, by least squares on the logarithms.
+
+    >>> round(slope([0.001, 0.002, 0.004], [1.0, 4.0, 16.0]), 6)
+    2.0
+    """
+    return float(np.polyfit(np.log(epsilons), np.log(values), 1)[0])
+
+
+def changed(predicted: Tensor) -> np.ndarray:
+    """Share of images whose predicted class the perturbation changes [A, B], in percent.
+
+    Args:
+        predicted: classes [A, B, n] of `experiments.predictions`, the first epsilon being 0.
+    """
+    return 100 * (predicted != predicted[:, :1]).double().mean(-1).numpy()
