@@ -18,6 +18,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -152,6 +153,46 @@ def load_or_compute(
     arrays = dict(compute())
     save(path, arrays, config, provenance(seconds=time.perf_counter() - start))
     return load(path, config)
+
+
+def in_shards(
+    path: str | Path,
+    config: Config,
+    count: int,
+    compute: Callable[[slice], Mapping[str, np.ndarray]],
+    *,
+    size: int = 250,
+) -> Arrays:
+    """Compute an artefact's arrays a shard of images at a time, keeping every finished shard beside `path`.
+
+    An interrupted computation goes on at the first shard that is not there. The last axis of every array counts the
+    images. `forget_shards` removes the shards once the whole is written.
+
+    Args:
+        path: of the whole artefact.
+        config: of the whole artefact.
+        count: images in all.
+        compute: gives the arrays of the images in a slice.
+        size: images in a shard.
+    """
+    parts = []
+    for start in range(0, count, size):
+        piece = slice(start, min(start + size, count))
+        shard = {**config, "shard": [piece.start, piece.stop]}
+        parts.append(
+            load_or_compute(_shards(path) / f"{start:06d}.npz", shard, lambda piece=piece: compute(piece)).arrays
+        )
+    return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
+
+
+def forget_shards(path: str | Path) -> None:
+    """Remove the shards of the artefact at `path`, where there are any."""
+    shutil.rmtree(_shards(path), ignore_errors=True)
+
+
+def _shards(path: str | Path) -> Path:
+    path = Path(path)
+    return path.with_name(f"{path.name}.shards")
 
 
 def provenance(**extra: Any) -> dict[str, Any]:

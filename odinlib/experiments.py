@@ -13,13 +13,14 @@ A profile whose fields were changed writes beside the default one, under names t
 Scores are those of `odin.margin_score`: they rank images as the softmax score does.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from odinlib import artefacts, datasets, metrics, networks, odin, profiles
 from odinlib.datasets import ImageSet
@@ -37,6 +39,8 @@ from odinlib.networks import weights
 from odinlib.profiles import Profile
 
 METHODS = ("baseline", "odin")
+#: How many images there are, and what makes the arrays of a slice of them (their last axis counts images).
+Work = tuple[int, Callable[[slice], Mapping[str, np.ndarray]]]
 _FORMAT = 1  # raise it when a change of code changes the numbers, so that old artefacts are not read
 
 
@@ -80,21 +84,23 @@ def network(profile: Profile, name: str, id_set: str) -> nn.Module:
 def responses(profile: Profile, name: str, id_set: str, images: str) -> Responses:
     """The clean logits and gradient norms of all test images of the set `images`."""
 
-    def compute() -> Mapping[str, np.ndarray]:
-        found = image_set(profile, images, id_set)
-        logits, norms = odin.responses(
-            fast_network(profile, name, id_set), found.tensor(), (1.0, 1000.0), progress=f"{name} on {images}"
-        )
+    def work() -> Work:
+        found, net = image_set(profile, images, id_set), fast_network(profile, name, id_set)
         labels = np.full(len(found), -1) if found.labels is None else found.labels
-        return {"logits": logits, "gradient_norms": norms, "labels": labels}
+
+        def compute(piece: slice) -> Mapping[str, np.ndarray]:
+            logits, norms = odin.responses(net, found.tensor(np.arange(len(found))[piece]), (1.0, 1000.0))
+            return {"logits": logits.T, "gradient_norms": norms, "labels": labels[piece]}
+
+        return len(found), compute
 
     def config(of: Profile) -> dict[str, Any]:
         return {**_set_config(of, name, id_set, images), "kind": "responses"}
 
-    arrays = _artefact(profile, "responses", name, id_set, images, config, compute)
+    arrays = _artefact(profile, "responses", name, id_set, images, config, work)
     labels = arrays["labels"]
     return Responses(
-        arrays["logits"],
+        np.ascontiguousarray(arrays["logits"].T),
         arrays["gradient_norms"][0],
         arrays["gradient_norms"][1],
         None if (labels < 0).all() else labels,
@@ -105,17 +111,10 @@ def grid(profile: Profile, name: str, id_set: str, images: str, holdout: int | N
     """Scores [A, B, holdout] of the held-out images at every temperature and epsilon of the profile's grid."""
     size = holdout or profile.holdout
 
-    def compute() -> Mapping[str, np.ndarray]:
+    def work() -> Work:
         found = image_set(profile, images, id_set)
         held_out, _ = split(profile, images, len(found), size)
-        scores = odin.sweep(
-            fast_network(profile, name, id_set),
-            found.tensor(held_out),
-            profile.temperatures,
-            profile.epsilons,
-            progress=f"grid of {name} on {images}",
-        )
-        return {"scores": scores.float().numpy()}
+        return _sweep(profile, name, id_set, found, held_out, profile.temperatures, profile.epsilons)
 
     def config(of: Profile) -> dict[str, Any]:
         return {
@@ -128,24 +127,17 @@ def grid(profile: Profile, name: str, id_set: str, images: str, holdout: int | N
         }
 
     stem = images if holdout is None else f"{images}_{holdout}"
-    return torch.from_numpy(_artefact(profile, "grids", name, id_set, stem, config, compute)["scores"])
+    return torch.from_numpy(_artefact(profile, "grids", name, id_set, stem, config, work)["scores"])
 
 
 def curve(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
     """Scores [2, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9)."""
     temperatures = curve_temperatures(profile)
 
-    def compute() -> Mapping[str, np.ndarray]:
+    def work() -> Work:
         found = image_set(profile, images, id_set)
         _, test = split(profile, images, len(found), profile.holdout)
-        scores = odin.sweep(
-            fast_network(profile, name, id_set),
-            found.tensor(test[: profile.curve_images]),
-            temperatures,
-            profile.epsilons,
-            progress=f"curves of {name} on {images}",
-        )
-        return {"scores": scores.float().numpy()}
+        return _sweep(profile, name, id_set, found, test[: profile.curve_images], temperatures, profile.epsilons)
 
     def config(of: Profile) -> dict[str, Any]:
         return {
@@ -158,7 +150,7 @@ def curve(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
             "split": of.split,
         }
 
-    return torch.from_numpy(_artefact(profile, "curves", name, id_set, images, config, compute)["scores"])
+    return torch.from_numpy(_artefact(profile, "curves", name, id_set, images, config, work)["scores"])
 
 
 def curve_temperatures(profile: Profile) -> tuple[float, float]:
@@ -177,17 +169,10 @@ def test_scores(profile: Profile, name: str, id_set: str, images: str, temperatu
         row, column = curve_temperatures(profile).index(temperature), profile.epsilons.index(epsilon)
         return curve(profile, name, id_set, images)[row, column].double()
 
-    def compute() -> Mapping[str, np.ndarray]:
+    def work() -> Work:
         found = image_set(profile, images, id_set)
         _, test = split(profile, images, len(found), profile.holdout)
-        scores = odin.sweep(
-            fast_network(profile, name, id_set),
-            found.tensor(test),
-            [temperature],
-            [epsilon],
-            progress=f"{name} on {images} at T = {temperature:g}, epsilon = {epsilon:g}",
-        )
-        return {"scores": scores[0, 0].float().numpy()}
+        return _sweep(profile, name, id_set, found, test, [temperature], [epsilon])
 
     def config(of: Profile) -> dict[str, Any]:
         return {
@@ -200,7 +185,7 @@ def test_scores(profile: Profile, name: str, id_set: str, images: str, temperatu
         }
 
     stem = f"{images}_T{temperature:g}_e{epsilon:g}"
-    return torch.from_numpy(_artefact(profile, "scores", name, id_set, stem, config, compute)["scores"]).double()
+    return torch.from_numpy(_artefact(profile, "scores", name, id_set, stem, config, work)["scores"])[0, 0].double()
 
 
 # --- The protocol -----------------------------------------------------------------------------------------------------
@@ -349,7 +334,8 @@ def _network(path: Path, config_digest: str, make: Callable[[], None], device: s
     found, card = weights.load_weights(path)
     if card.get("config_sha256", config_digest) != config_digest:
         raise artefacts.Refused(f"{path} was trained with another recipe", remedy="delete it and run again")
-    return found.to(training.device(device)).eval()
+    # Convolutions are fastest with the channels last, on CPU and GPU alike.
+    return found.to(training.device(device), memory_format=torch.channels_last).eval()
 
 
 def _train(profile: Profile, name: str, id_set: str, path: Path) -> None:
@@ -415,20 +401,50 @@ def _artefact(
     id_set: str,
     stem: str,
     config: Callable[[Profile], dict[str, Any]],
-    compute: Callable[[], Mapping[str, np.ndarray]],
-) -> dict[str, np.ndarray]:
-    path = _path(profile, kind, f"{name}_{id_set}/{stem}", config, ".npz")
+    work: Callable[[], Work],
+) -> artefacts.Arrays:
+    path, own = _path(profile, kind, f"{name}_{id_set}/{stem}", config, ".npz"), config(profile)
+
+    def compute() -> Mapping[str, np.ndarray]:
+        count, of_slice = work()
+        with tqdm(total=count, desc=f"{kind} {name} on {stem}", unit="image", leave=False) as bar:
+
+            def counted(piece: slice) -> Mapping[str, np.ndarray]:
+                arrays = of_slice(piece)
+                bar.update(piece.stop - bar.n)
+                return arrays
+
+            return artefacts.in_shards(path, own, count, counted)
+
     why_not = None if profile.compute else _command("respond", profile, name, id_set)
-    return artefacts.load_or_compute(path, config(profile), compute, why_not=why_not).arrays
+    arrays = artefacts.load_or_compute(path, own, compute, why_not=why_not).arrays
+    artefacts.forget_shards(path)
+    return arrays
+
+
+def _sweep(
+    profile: Profile,
+    name: str,
+    id_set: str,
+    found: ImageSet,
+    indices: np.ndarray,
+    temperatures: Sequence[float],
+    epsilons: Sequence[float],
+) -> Work:
+    net = fast_network(profile, name, id_set)
+
+    def compute(piece: slice) -> Mapping[str, np.ndarray]:
+        scores = odin.sweep(net, found.tensor(indices[piece]), temperatures, epsilons)
+        return {"scores": scores.float().numpy()}
+
+    return len(indices), compute
 
 
 def _path(profile: Profile, kind: str, stem: str, config: Callable[[Profile], dict[str, Any]], suffix: str) -> Path:
     """The default profile's artefact has a plain name; one made with changed fields carries the digest of its own."""
     own, default = artefacts.digest(config(profile)), None
-    try:
+    with contextlib.suppress(UserError):  # a network that the default profile has no recipe for
         default = artefacts.digest(config(profiles.get(profile.name)))
-    except UserError:  # a network that the default profile has no recipe for
-        pass
     return profile.folder / kind / (stem + ("" if own == default else f"-{own[:8]}") + suffix)
 
 

@@ -84,6 +84,9 @@ _PAPER_OOD = (
     "isun",
     "uniform",
     "gaussian",
+    "scenes-crop",  # stand-ins for LSUN and iSUN, whose images are not always to be had; shown under their own names
+    "scenes-resize",
+    "scenes-mixed",
 )
 
 PAPER = Profile(
@@ -101,6 +104,9 @@ PAPER = Profile(
     grey_id_set="mnist",
     stands_for={"scenes-crop": "lsun-crop", "scenes-resize": "lsun-resize", "scenes-mixed": "isun"},
     recipes=PAPER_RECIPES,
+    origins={"densenet-bc-100-12_cifar10": "third-party weights, 100 epochs"},
+    curve_images=2000,
+    tuning_size_sets=("tinyimagenet-crop",),
     compute=False,
 )
 
