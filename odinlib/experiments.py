@@ -7,6 +7,7 @@ measures of them. What takes long is an artefact under the profile's folder, rea
     responses/<network>_<id set>/<set>.npz        clean logits and gradient norms: all that needs no perturbation
     grids/<network>_<id set>/<set>.npz            scores of the held-out images at every (T, epsilon)
     curves/<network>_<id set>/<set>.npz           scores of test images at T = 1 and a large T, for every epsilon
+    predictions/<network>_<id set>/<set>.npz     the classes that the same images are given there
     scores/<network>_<id set>/<set>_T<T>_e<eps>.npz   scores of the test images at one setting
 
 A profile whose fields were changed writes beside the default one, under names that carry the change's digest.
@@ -20,10 +21,10 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,7 @@ from odinlib.networks import weights
 from odinlib.profiles import Profile
 
 METHODS = ("baseline", "odin")
+Result = TypeVar("Result")
 #: How many images there are, and what makes the arrays of a slice of them (their last axis counts images).
 Work = tuple[int, Callable[[slice], Mapping[str, np.ndarray]]]
 _FORMAT = 1  # raise it when a change of code changes the numbers, so that old artefacts are not read
@@ -151,6 +153,34 @@ def curve(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
         }
 
     return torch.from_numpy(_artefact(profile, "curves", name, id_set, images, config, work)["scores"])
+
+
+def predictions(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
+    """Predicted classes [2, B, n] of the images behind `curve`, at its temperatures and epsilons (Section 5.3)."""
+
+    def work() -> Work:
+        found, net = image_set(profile, images, id_set), fast_network(profile, name, id_set)
+        _, test = split(profile, images, len(found), profile.holdout)
+        chosen = test[: profile.curve_images]
+
+        def compute(piece: slice) -> Mapping[str, np.ndarray]:
+            classes = odin.predictions(net, found.tensor(chosen[piece]), curve_temperatures(profile), profile.epsilons)
+            return {"classes": classes.numpy().astype(np.int16)}
+
+        return len(chosen), compute
+
+    def config(of: Profile) -> dict[str, Any]:
+        return {
+            **_set_config(of, name, id_set, images),
+            "kind": "predictions",
+            "temperatures": curve_temperatures(of),
+            "epsilons": of.epsilons,
+            "holdout": of.holdout,
+            "curve_images": of.curve_images,
+            "split": of.split,
+        }
+
+    return torch.from_numpy(_artefact(profile, "predictions", name, id_set, images, config, work)["classes"])
 
 
 def curve_temperatures(profile: Profile) -> tuple[float, float]:
@@ -274,13 +304,29 @@ def detections(
     profile: Profile, pairs: list[tuple[str, str, str]]
 ) -> tuple[pd.DataFrame, dict[tuple[str, str, str], str]]:
     """`detection` for many (network, ID set, OOD set), and why for those that cannot be had here."""
-    found, missing = [], {}
-    for pair in pairs:
+    found, missing = gather(functools.partial(detection, profile), pairs)
+    return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame(), missing
+
+
+def gather(
+    function: Callable[..., Result], keys: Iterable[tuple[str, ...]]
+) -> tuple[dict[tuple[str, ...], Result], dict[tuple[str, ...], str]]:
+    """`function(*key)` for each key, and why for those that cannot be had here.
+
+    >>> def length(name):
+    ...     if not name:
+    ...         raise Missing("nothing is not recorded")
+    ...     return len(name)
+    >>> gather(length, [("isun",), ("",)])
+    ({('isun',): 4}, {('',): 'nothing is not recorded'})
+    """
+    found, missing = {}, {}
+    for key in keys:
         try:
-            found.append(detection(profile, *pair))
+            found[key] = function(*key)
         except Missing as reason:
-            missing[pair] = str(reason)
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(), missing
+            missing[key] = str(reason)
+    return found, missing
 
 
 def pairs(profile: Profile, names: tuple[str, ...], id_sets: tuple[str, ...]) -> list[tuple[str, str, str]]:
@@ -476,6 +522,8 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
     if id_set == profile.id_sets[0] and name in profile.networks:
         for images in (id_set, *profile.ood_sets[id_set]):
             curve(profile, name, id_set, images)
+            if name == profile.networks[0]:
+                predictions(profile, name, id_set, images)
             test_scores(profile, name, id_set, images, profile.fixed_temperature, profile.fixed_epsilon)
             yield f"curves of {name} ({id_set}) on {images}"
         if name == profile.networks[0]:

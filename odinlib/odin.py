@@ -294,6 +294,24 @@ def sweep(
     return scores
 
 
+def predictions(
+    network: nn.Module, images: Tensor, temperatures: Sequence[float], epsilons: Sequence[float], *, batch: int = 32
+) -> Tensor:
+    """The class that every image is given after its perturbation, at every setting of a grid.
+
+    Returns:
+        Classes [A, B, N] on the CPU.
+    """
+    temperatures, epsilons = check_grid(temperatures, epsilons)
+    classes = []
+    for part in _batches(network, images, batch, None):
+        gradients, _ = input_gradients(network, part, temperatures)
+        with torch.no_grad():
+            moved = [[network(perturb(part, gradient, e)).argmax(-1) for e in epsilons] for gradient in gradients]
+        classes.append(torch.stack([torch.stack(row) for row in moved]).cpu())
+    return torch.cat(classes, dim=-1)
+
+
 def tune(
     scores_in: Tensor, scores_out: Tensor, temperatures: Sequence[float], epsilons: Sequence[float], tpr: float = 0.95
 ) -> Setting:
