@@ -1,0 +1,163 @@
+"""What the threshold and the choice of T and epsilon do: Figures 13, 14 and 15 and the price of each way to choose.
+
+Every function takes what `odinlib.effects` measured; rates are in percent.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter, ScalarFormatter
+
+from odinlib import datasets
+from odinlib.errors import UserError
+from odinlib.figures.effects import check_frames, in_order
+from odinlib.figures.style import COLOURS, MARKERS, letter, panels, set_line, shared_legend
+
+
+def figure_13(
+    thresholds: np.ndarray, shares: Mapping[str, np.ndarray], threshold: float, title: str, tpr: float = 0.95
+) -> Figure:
+    """The share of every set that is accepted, against the threshold.
+
+    Args:
+        thresholds: delta on the scale of the softmax score [P].
+        shares: the in-distribution set first (its TPR), then each other one (its FPR); percent [P].
+        threshold: delta at the profile's TPR, drawn as a line.
+        title: of the network and the setting.
+        tpr: that rate.
+
+    Raises:
+        UserError: there is no set to draw.
+    """
+    if not shares:
+        raise UserError("there is nothing to draw", expected="the shares of at least one set")
+    figure, axes = panels(1, 2, size=(4.3, 3.2))
+    for axis in axes.flat:
+        for position, (name, share) in enumerate(shares.items()):
+            width = 2.4 if position == 0 else 1.4
+            set_line(axis, thresholds, share, name, position, markevery=max(1, len(thresholds) // 12), linewidth=width)
+        axis.axvline(threshold, color="grey", linestyle="--", linewidth=1, label=f"δ at a TPR of {100 * tpr:g} %")
+        ticks = ScalarFormatter(useOffset=1 / round(1 / thresholds[0])) if thresholds[0] > 0 else ScalarFormatter()
+        axis.xaxis.set_major_formatter(ticks)
+        axis.locator_params(axis="x", nbins=5)
+        axis.set(xlabel="Threshold δ on the softmax score", ylabel="Accepted: TPR or FPR (%)", ylim=(-2, 102))
+    axes[0, 1].set(xlim=_around(thresholds, next(iter(shares.values())), threshold))
+    letter(axes, [title, "around the threshold"])
+    shared_legend(figure, axes[0, 0])
+    return figure
+
+
+def figure_14(transfers: Mapping[str, pd.DataFrame], tpr: float = 0.95) -> Figure:
+    """FPR on a few test sets with T and epsilon chosen on each of several sets: a panel for each network.
+
+    Args:
+        transfers: title of a network, to columns ood_set, tuning_set, baseline, odin (of `effects.transfer`).
+        tpr: the true positive rate of the FPR.
+    """
+    frames = list(transfers.values())
+    check_frames(frames, ["ood_set", "tuning_set", "baseline", "odin"])
+    figure, axes = panels(1, len(frames), share_y=True, size=(4.8, 3.4))
+    tested = in_order(frame["ood_set"] for frame in frames)
+    chosen_on = in_order(frame["tuning_set"] for frame in frames)
+    width = 0.8 / len(tested)
+    for axis, frame in zip(axes.flat, frames, strict=True):
+        cells = frame.set_index(["ood_set", "tuning_set"])
+        for position, name in enumerate(tested):
+            colour = COLOURS[(position + 1) % len(COLOURS)]
+            heights = [cells["odin"].get((name, other), np.nan) for other in chosen_on]
+            places = np.arange(len(chosen_on)) + (position - (len(tested) - 1) / 2) * width
+            axis.bar(places, heights, width, color=colour, label=f"tested on {datasets.title(name)}")
+            baseline = frame.loc[frame["ood_set"] == name, "baseline"]
+            if len(baseline):
+                axis.axhline(baseline.iloc[0], color=colour, linestyle="--", linewidth=1)
+        axis.plot([], [], color="grey", linestyle="--", linewidth=1, label="the baseline's, on the set of that colour")
+        axis.set_xticks(range(len(chosen_on)), [datasets.title(s) for s in chosen_on], rotation=30, ha="right")
+        axis.set(xlabel="T and ε tuned on", ylabel=f"FPR at {100 * tpr:g} % TPR (%)")
+        axis.grid(False, axis="x")
+    letter(axes, list(transfers))
+    shared_legend(figure, axes[0, 0], columns=2)
+    return figure
+
+
+def figure_15(measured: pd.DataFrame, title: str, tpr: float = 0.95) -> Figure:
+    """FPR on test images against the number of images that T and epsilon were chosen on.
+
+    Args:
+        measured: columns ood_set, size, fpr (of `effects.tuning_size_effect`).
+        title: of the network.
+        tpr: the true positive rate of the FPR.
+    """
+    check_frames([measured], ["ood_set", "size", "fpr"])
+    figure, axes = panels(1, 1, size=(5.6, 3.4))
+    axis = axes[0, 0]
+    for position, name in enumerate(in_order([measured["ood_set"]]), start=1):
+        rows = measured[measured["ood_set"] == name].sort_values("size")
+        set_line(axis, rows["size"].to_numpy(), rows["fpr"].to_numpy(), name, position)
+    axis.set(
+        xlabel="Tuning images of each kind", ylabel=f"FPR at {100 * tpr:g} % TPR (%)", ylim=(-1, None), title=title
+    )
+    shared_legend(figure, axis)
+    return figure
+
+
+def tuning_rules(measured: pd.DataFrame, title: str, tpr: float = 0.95) -> Figure:
+    """FPR on every set by each way to choose T and epsilon: what each choice buys and what it costs.
+
+    Args:
+        measured: columns ood_set, rule, fpr (of `effects.tuning_rules`).
+        title: of the network.
+        tpr: the true positive rate of the FPR.
+    """
+    check_frames([measured], ["ood_set", "rule", "fpr"])
+    sets, rules = in_order([measured["ood_set"]]), in_order([measured["rule"]])
+    figure, axes = panels(1, 1, size=(6.6, 0.5 * len(sets) + 1.2))
+    axis = axes[0, 0]
+    for position, rule in enumerate(rules):
+        rows = measured[measured["rule"] == rule]
+        places = np.array([sets.index(name) for name in rows["ood_set"]])
+        places = places + 0.09 * (position - (len(rules) - 1) / 2)  # apart, so that equal rates do not hide each other
+        marker, colour = MARKERS[position % len(MARKERS)], COLOURS[position % len(COLOURS)]
+        axis.scatter(rows["fpr"], places, s=26, marker=marker, color=colour, label=rule)
+    axis.set_yticks(range(len(sets)), [datasets.title(name) for name in sets])
+    axis.invert_yaxis()
+    axis.set(xlabel=f"FPR at {100 * tpr:g} % TPR (%)", title=title)
+    axis.xaxis.set_major_formatter(PercentFormatter(symbol=""))
+    shared_legend(figure, axis, columns=2)
+    return figure
+
+
+def mean_score(measured: pd.DataFrame, titles: Mapping[str, str], temperature: float) -> Figure:
+    """The mean score of held-out in-distribution images against epsilon: the curve that Hsu et al. maximise.
+
+    Args:
+        measured: columns network, epsilon, score (of `effects.mean_scores`).
+        titles: network to its title; a curve each.
+        temperature: T of the scores.
+    """
+    check_frames([measured], ["network", "epsilon", "score"])
+    figure, axes = panels(1, 1, size=(5.2, 3.2))
+    axis = axes[0, 0]
+    for position, (name, title) in enumerate(titles.items()):
+        rows = measured[measured["network"] == name].sort_values("epsilon")
+        if rows.empty:
+            continue
+        colour = COLOURS[position + 1]
+        axis.plot(rows["epsilon"], rows["score"], color=colour, marker=MARKERS[position], label=title)
+        best = rows.loc[rows["score"].idxmax()]
+        axis.plot(best["epsilon"], best["score"], marker="o", markersize=11, color=colour, fillstyle="none")
+    axis.set(
+        xlabel="Perturbation magnitude ε (pixels in [0, 1])",
+        ylabel=f"Mean score g at T = {temperature:g}\n(units of the network's outputs)",
+    )
+    axis.legend(fontsize="small")
+    return figure
+
+
+def _around(thresholds: np.ndarray, share_in: np.ndarray, threshold: float) -> tuple[float, float]:
+    """From where nearly all in-distribution images are accepted to where half of them are."""
+    shown = thresholds[(share_in <= 99.8) & (share_in >= 50)]
+    if len(shown) < 2:
+        return float(thresholds[0]), float(thresholds[-1])
+    return float(min(shown[0], threshold)), float(max(shown[-1], threshold))

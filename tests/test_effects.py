@@ -1,0 +1,207 @@
+"""The effects of T, epsilon, threshold and tuning set, against loops over a small world that is computed outright."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from odinlib import effects, experiments, odin, profiles
+
+NAMES = ("cifar10", "gaussian", "uniform", "isun")  # only names here: the images are made below
+COUNT, HOLDOUT = 60, 20
+
+
+class World:
+    """A small random network and four sets of random images, in place of the artefacts."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(8, 6), nn.Tanh(), nn.Linear(6, 5)).double()
+        for parameter in self.network.parameters():
+            parameter.data = 2 * torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        self.images = {
+            name: (0.15 * place + torch.rand(COUNT, 2, 2, 2, generator=generator)).double()
+            for place, name in enumerate(NAMES)
+        }
+        with torch.no_grad():
+            predicted = self.network(self.images["cifar10"]).argmax(1)
+        wrong = torch.rand(COUNT, generator=generator) < 0.3
+        self.labels = torch.where(wrong, (predicted + 1) % 5, predicted).numpy()
+
+    def scores(self, images: torch.Tensor, temperature: float, epsilon: float) -> torch.Tensor:
+        """S of Equation 1 at the image of Equation 2, written out."""
+        x = images.clone().requires_grad_()
+        torch.log(torch.softmax(self.network(x) / temperature, 1).amax(1)).sum().backward()
+        moved = images - epsilon * torch.sign(-x.grad)
+        return torch.softmax(self.network(moved).detach() / temperature, 1).amax(1)
+
+
+@pytest.fixture
+def world(monkeypatch):
+    made = World()
+    profile = dataclasses.replace(
+        profiles.PAPER,
+        temperatures=(1.0, 10.0, 1000.0),
+        epsilons=(0.0, 0.02, 0.05),
+        fixed_epsilon=0.02,
+        holdout=HOLDOUT,
+        tuning_sizes=(5, 15, 30),
+        resamples=50,
+    )
+
+    def responses(_profile, _name, _id_set, images):
+        with torch.no_grad():
+            logits = made.network(made.images[images]).numpy()
+        return experiments.Responses(
+            logits, np.zeros(COUNT), np.zeros(COUNT), made.labels if images == "cifar10" else None
+        )
+
+    def part(images, holdout, which):
+        return made.images[images][experiments.split(profile, images, COUNT, holdout)[which]]
+
+    def grid(of, _name, _id_set, images, holdout=None):
+        return odin.sweep(made.network, part(images, holdout or of.holdout, 0), of.temperatures, of.epsilons)
+
+    def curve(of, _name, _id_set, images):
+        return odin.sweep(made.network, part(images, of.holdout, 1), (1.0, of.fixed_temperature), of.epsilons)
+
+    def test_scores(of, _name, _id_set, images, temperature, epsilon):
+        return odin.sweep(made.network, part(images, of.holdout, 1), [temperature], [epsilon])[0, 0]
+
+    for function in (responses, grid, curve, test_scores):
+        monkeypatch.setattr(experiments, function.__name__, function)
+    made.profile = profile
+    made.test = lambda images, holdout=HOLDOUT: part(images, holdout, 1)
+    made.held = lambda images, holdout=HOLDOUT: part(images, holdout, 0)
+    return made
+
+
+def fpr(scores_in, scores_out, tpr=0.95):
+    """The least share of foreign images accepted by a threshold that accepts the wanted share of familiar ones."""
+    wanted = [t for t in scores_in if (scores_in >= t).double().mean() >= tpr - 1e-9]
+    return 100 * min((scores_out >= t).double().mean().item() for t in wanted)
+
+
+def best(world, foreign, familiar, tpr=0.95):
+    """The least FPR on held-out images over the grid."""
+    return min(
+        fpr(world.scores(familiar, t, e), torch.cat([world.scores(f, t, e) for f in foreign]), tpr)
+        for t in world.profile.temperatures
+        for e in world.profile.epsilons
+    )
+
+
+def test_temperature_effect_is_that_of_clean_softmax_scores(world):
+    measured = effects.temperature_effect(world.profile, "net", "cifar10", NAMES[1:])
+    assert len(measured) == 9
+    for row in measured.itertuples():
+        pair = [world.scores(world.test(s), row.temperature, 0) for s in ("cifar10", row.ood_set)]
+        assert row.fpr == pytest.approx(fpr(*pair), abs=1e-9)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1000.0])
+def test_epsilon_effect_moves_the_images(world, temperature):
+    measured = effects.epsilon_effect(world.profile, "net", "cifar10", NAMES[1:], temperature)
+    expected = [
+        fpr(*(world.scores(world.test(s), temperature, e) for s in ("cifar10", ood_set)))
+        for ood_set in NAMES[1:]
+        for e in world.profile.epsilons
+    ]
+    np.testing.assert_allclose(measured.fpr, expected, atol=1e-9)
+    assert measured.fpr.nunique() > 3  # the world is not so easy that every rate is the same
+
+
+def test_threshold_effect_counts_the_images_above(world):
+    thresholds, shares, delta = effects.threshold_effect(world.profile, "net", "cifar10", NAMES[1:], points=37)
+    assert list(shares) == list(NAMES)
+    for name, share in shares.items():
+        scores = world.scores(world.test(name), 1000.0, 0.02)
+        expected = [100 * sum(s.item() > t for s in scores) / len(scores) for t in thresholds]
+        # the two ways to compute S differ in the last digit, which moves an image that lies on a threshold
+        np.testing.assert_allclose(share[1:-1], expected[1:-1], atol=1e-9)
+        assert (np.diff(share) <= 0).all()
+    familiar = world.scores(world.test("cifar10"), 1000.0, 0.02)
+    accepted = (familiar > delta).double().mean().item()
+    assert 0.95 <= accepted < 0.95 + 1 / len(familiar)
+
+
+def test_transfer_tunes_on_one_set_and_tests_on_another(world):
+    measured = effects.transfer(world.profile, "net", "cifar10", NAMES[1:3], tuning_sets=NAMES[1:])
+    assert len(measured) == 6
+    for row in measured.itertuples():
+        reached = fpr(*(world.scores(world.held(s), row.temperature, row.epsilon) for s in ("cifar10", row.tuning_set)))
+        assert reached == pytest.approx(best(world, [world.held(row.tuning_set)], world.held("cifar10")))
+        pair = [world.scores(world.test(s), row.temperature, row.epsilon) for s in ("cifar10", row.ood_set)]
+        assert row.odin == pytest.approx(fpr(*pair))
+        assert row.baseline == pytest.approx(
+            fpr(*(world.scores(world.test(s), 1.0, 0.0) for s in ("cifar10", row.ood_set)))
+        )
+
+
+def test_tuning_rules(world):
+    measured = effects.tuning_rules(world.profile, "net", "cifar10", NAMES[1:])
+    assert set(measured.rule) == set(effects.RULES)
+    for row in measured.itertuples():
+        pair = [world.scores(world.test(s), row.temperature, row.epsilon) for s in ("cifar10", row.ood_set)]
+        assert row.fpr == pytest.approx(fpr(*pair))
+    indexed = measured.set_index(["rule", "ood_set"])
+    assert (indexed.loc["own", ["price", "low", "high"]] == 0).all(axis=None)
+    assert indexed.loc["baseline"].tuning_fpr.isna().all()
+    for ood_set in NAMES[1:]:
+        others = [world.held(s) for s in NAMES[1:] if s != ood_set]
+        assert indexed.tuning_fpr["own", ood_set] == pytest.approx(
+            best(world, [world.held(ood_set)], world.held("cifar10"))
+        )
+        assert indexed.tuning_fpr["others", ood_set] == pytest.approx(best(world, others, world.held("cifar10")))
+        expected = indexed.fpr["fixed", ood_set] - indexed.fpr["own", ood_set]
+        assert indexed.price["fixed", ood_set] == pytest.approx(expected)
+
+
+def test_the_familiar_rule_knows_no_foreign_image(world):
+    means = effects.mean_scores(world.profile, "net", "cifar10")
+    assert (means.temperature == 1000).all()
+    raised = [world.scores(world.held("cifar10"), 1000.0, e) for e in world.profile.epsilons]
+    margins = [(1000 * torch.log(4 * s / (1 - s))).mean().item() for s in raised]
+    np.testing.assert_allclose(means.score, margins, rtol=1e-8)
+    first = effects.tuning_rules(world.profile, "net", "cifar10", NAMES[1:3]).set_index("rule")
+    second = effects.tuning_rules(world.profile, "net", "cifar10", NAMES[2:]).set_index("rule")
+    expected = world.profile.epsilons[int(np.argmax(margins))]
+    assert {*first.loc["familiar"].epsilon, *second.loc["familiar"].epsilon} == {expected}
+
+
+def test_tuning_size_uses_the_beginning_and_tests_on_the_rest(world):
+    measured = effects.tuning_size_effect(world.profile, "net", "cifar10", NAMES[1:])
+    assert len(measured) == 9
+    for row in measured.itertuples():
+        chosen = [world.held(s, 30)[: row.size] for s in ("cifar10", row.ood_set)]
+        reached = fpr(*(world.scores(part, row.temperature, row.epsilon) for part in chosen))
+        assert reached == pytest.approx(best(world, [chosen[1]], chosen[0]))
+        rest = [world.test(s, 30) for s in ("cifar10", row.ood_set)]
+        assert row.fpr == pytest.approx(fpr(*(world.scores(part, row.temperature, row.epsilon) for part in rest)))
+
+
+def test_tuning_sizes_below_the_holdout_leave_the_test_images_alone(world):
+    small = dataclasses.replace(world.profile, tuning_sizes=(5, 10))
+    measured = effects.tuning_size_effect(small, "net", "cifar10", NAMES[1:2])
+    for row in measured.itertuples():
+        rest = [world.scores(world.test(s), row.temperature, row.epsilon) for s in ("cifar10", row.ood_set)]
+        assert row.fpr == pytest.approx(fpr(*rest))
+
+
+def test_accuracy_above_and_below_the_threshold(world):
+    measured = effects.accuracy_by_score(world.profile, "net", "cifar10", rates=(0.5, 0.8, 0.95, 1.0))
+    scores = world.scores(world.test("cifar10"), 1000.0, 0.02)
+    _, test = experiments.split(world.profile, "cifar10", COUNT, HOLDOUT)
+    with torch.no_grad():
+        right = world.network(world.images["cifar10"][test]).argmax(1).numpy() == world.labels[test]
+    order = np.argsort(-scores.numpy())
+    for row in measured.itertuples():
+        kept = math.ceil(row.tpr / 100 * len(order) - 1e-9)
+        assert row.above == pytest.approx(100 * right[order[:kept]].mean())
+        if kept < len(order):
+            assert row.below == pytest.approx(100 * right[order[kept:]].mean())
+        else:
+            assert math.isnan(row.below)
