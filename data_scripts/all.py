@@ -5,9 +5,10 @@ from pathlib import Path
 
 import click
 
-from odinlib.datasets import prepare
+from odinlib.datasets.catalogue import PUBLISHED
 from odinlib.datasets.prepared import ENTRIES, data_dir
-from odinlib.datasets.raw import PUBLISHED, present
+from odinlib.datasets.raw import present
+from odinlib.datasets.script import command
 from odinlib.errors import UserError
 
 # What each script needs one of.
@@ -26,10 +27,10 @@ NEEDS = {
 }
 
 
-@prepare.command()
+@command()
 @click.pass_context
 def main(ctx: click.Context, source: Path | None) -> None:
-    """Prepare every set whose raw files lie in --source (by default the data folder's raw/); fetches nothing."""
+    """Prepare every set whose raw files lie in --source, by default the data folder's raw/; fetch nothing."""
     place = source or data_dir() / "raw"
     if not place.is_dir():
         raise UserError(f"{place} is no folder", expected="the folder above the raw sets")

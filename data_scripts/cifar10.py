@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 
 from odinlib.datasets import prepare
+from odinlib.datasets.catalogue import PUBLISHED
 from odinlib.datasets.formats import cifar_batch, cifar_names
-from odinlib.datasets.raw import PUBLISHED
+from odinlib.datasets.script import command
 
 TRAIN = [f"data_batch_{number}" for number in range(1, 6)]
 TEST = ["test_batch"]
 
 
-@prepare.command()
+@command()
 def main(source: Path | None) -> None:
     """Prepare CIFAR-10 from the publisher's Python pickles (170 MB to fetch)."""
     files = prepare.raw_files("cifar10", source, lambda path: path.name in (*TRAIN, *TEST, "batches.meta"))

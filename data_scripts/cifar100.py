@@ -1,13 +1,17 @@
-"""CIFAR-100, fine labels: cifar100.npz (the 10,000 test images, in the pickle's order) and cifar100-train.npz (50,000)."""
+"""CIFAR-100, with its fine labels: cifar100.npz (10,000 test images) and cifar100-train.npz (50,000).
+
+Both keep the order of the publisher's pickles.
+"""
 
 from pathlib import Path
 
 from odinlib.datasets import prepare
+from odinlib.datasets.catalogue import PUBLISHED
 from odinlib.datasets.formats import cifar_batch, cifar_names
-from odinlib.datasets.raw import PUBLISHED
+from odinlib.datasets.script import command
 
 
-@prepare.command()
+@command()
 def main(source: Path | None) -> None:
     """Prepare CIFAR-100 from the publisher's Python pickles (169 MB to fetch)."""
     files = prepare.raw_files("cifar100", source, lambda path: path.name in ("train", "test", "meta"))

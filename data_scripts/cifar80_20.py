@@ -1,7 +1,8 @@
 """CIFAR-80 and CIFAR-20: the classes of CIFAR-100 split in two at random (Section 4.6), by a recorded seed.
 
-Writes cifar80.npz, cifar80-train.npz, cifar20.npz and cifar20-train.npz. Classes keep their alphabetical order and are
-numbered anew from 0; the provenance keeps their numbers in CIFAR-100. The paper does not say which classes it drew.
+Writes cifar80.npz, cifar80-train.npz, cifar20.npz and cifar20-train.npz. Classes keep their alphabetical
+order and are numbered anew from 0; the provenance keeps their numbers in CIFAR-100. The paper does not say
+which classes it drew.
 """
 
 from pathlib import Path
@@ -9,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from odinlib.datasets import prepare
+from odinlib.datasets.catalogue import PUBLISHED
 from odinlib.datasets.formats import cifar_batch, cifar_names
-from odinlib.datasets.raw import PUBLISHED
+from odinlib.datasets.script import command
 
 
 def class_split(seed: int) -> dict[str, np.ndarray]:
@@ -19,7 +21,7 @@ def class_split(seed: int) -> dict[str, np.ndarray]:
     return {"cifar80": np.sort(order[:80]), "cifar20": np.sort(order[80:])}
 
 
-@prepare.command(seed=True)
+@command(seed=True)
 def main(source: Path | None, seed: int) -> None:
     """Prepare CIFAR-80 and CIFAR-20 from CIFAR-100's Python pickles (169 MB to fetch)."""
     files = prepare.raw_files("cifar100", source, lambda path: path.name in ("train", "test", "meta"))

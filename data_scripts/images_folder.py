@@ -1,7 +1,7 @@
 """Any folder of images: <name>-crop.npz and <name>-resize.npz, 32 x 32, and a contact sheet of each.
 
-For out-of-distribution sets of your own. Images smaller than the crop are skipped and counted. With `--published` names
-taken by the real sets it would be easy to call a thing what it is not, so those names are refused.
+For out-of-distribution sets of your own. Images smaller than the crop are skipped and counted. The names of
+the published sets are refused: a thing is never called what it is not.
 """
 
 import re
@@ -12,12 +12,15 @@ import click
 from odinlib.datasets import prepare
 from odinlib.datasets.archives import read
 from odinlib.datasets.prepared import ENTRIES, RESIZE_FILTER, data_dir
+from odinlib.datasets.script import command
 from odinlib.errors import UserError
 
 
-@prepare.command(filter=RESIZE_FILTER, seed=True)
+@command(filter=RESIZE_FILTER, seed=True)
 @click.option("--name", required=True, help="What to call the sets: <name>-crop and <name>-resize.")
-@click.option("--size", type=click.IntRange(1, 1024), default=prepare.SIZE, show_default=True, help="Pixels a side.")
+@click.option(
+    "--size", type=click.IntRange(1, 1024), default=prepare.SIZE, show_default=True, help="Pixels a side."
+)
 def main(source: Path | None, filter: str, seed: int, name: str, size: int) -> None:
     """Prepare crops and resizes of the images in the folder or archive --source."""
     if source is None:

@@ -4,15 +4,17 @@ from pathlib import Path
 
 from odinlib.datasets import prepare
 from odinlib.datasets.archives import gunzip
+from odinlib.datasets.catalogue import PUBLISHED
 from odinlib.datasets.formats import idx
-from odinlib.datasets.raw import PUBLISHED, verify
+from odinlib.datasets.raw import verify
+from odinlib.datasets.script import command
 from odinlib.errors import UserError
 
 STEMS = {"test": "t10k", "train": "train"}
 NAMES = [f"{stem}-{kind}-ubyte" for stem in STEMS.values() for kind in ("images-idx3", "labels-idx1")]
 
 
-@prepare.command()
+@command()
 def main(source: Path | None) -> None:
     """Prepare MNIST from the four IDX files, packed with gzip or not (11 MB to fetch)."""
     found = prepare.raw_files("mnist", source, lambda path: path.name.removesuffix(".gz") in NAMES)

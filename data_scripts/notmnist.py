@@ -1,24 +1,25 @@
 """notMNIST: notmnist.npz, the letters A to J in many fonts, 28 x 28 grey (Table 3).
 
-The publisher's small archive holds two files that are no images; files that cannot be read are skipped and counted.
+The publisher's small archive holds two files that are no images; files that cannot be read are skipped and
+counted.
 """
 
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
 from odinlib.datasets import prepare
-from odinlib.datasets.raw import PUBLISHED
+from odinlib.datasets.catalogue import PUBLISHED
+from odinlib.datasets.script import command
 
 LETTERS = "ABCDEFGHIJ"
 
 
-@prepare.command()
+@command()
 def main(source: Path | None) -> None:
     """Prepare notMNIST from notMNIST_small.tar.gz (8 MB to fetch)."""
-    files = prepare.raw_files("notmnist", source, lambda path: prepare.is_image(path) and path.parent.name in LETTERS)
-    size = (prepare.GREY_SIZE, prepare.GREY_SIZE, 1)
-    (images,), kept = prepare.convert(files, "L", [lambda pixels: pixels if pixels.shape == size else None], "notmnist")
+    files = prepare.raw_files("notmnist", source, _is_letter)
+    (images,), kept = prepare.convert(files, "L", [_as_it_is], "notmnist")
     prepare.write(
         "notmnist",
         images,
@@ -28,6 +29,14 @@ def main(source: Path | None) -> None:
         classes=list(LETTERS),
         skipped=len(files) - len(kept),
     )
+
+
+def _as_it_is(pixels: np.ndarray) -> np.ndarray | None:
+    return pixels if pixels.shape == (prepare.GREY_SIZE, prepare.GREY_SIZE, 1) else None
+
+
+def _is_letter(path: PurePath) -> bool:
+    return path.suffix.lower() == ".png" and path.parent.name in LETTERS
 
 
 if __name__ == "__main__":

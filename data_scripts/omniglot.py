@@ -1,7 +1,7 @@
 """Omniglot: omniglot.npz, handwritten characters of the evaluation half, white on black at 28 x 28 (Table 3).
 
-The drawings are 105 x 105, black on white; they are inverted so that the ink is bright, as MNIST's, then resized. The
-labels number the 659 characters, in the order of alphabet and character.
+The drawings are 105 x 105, black on white; they are inverted so that the ink is bright, as MNIST's, then
+resized. The labels number the 659 characters, in the order of alphabet and character.
 """
 
 from pathlib import Path
@@ -9,17 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from odinlib.datasets import prepare
+from odinlib.datasets.catalogue import PUBLISHED
 from odinlib.datasets.prepared import GREY_FILTER
-from odinlib.datasets.raw import PUBLISHED
+from odinlib.datasets.script import command
 
 
-@prepare.command(filter=GREY_FILTER)
+@command(filter=GREY_FILTER)
 def main(source: Path | None, filter: str) -> None:
     """Prepare Omniglot from images_evaluation.zip (6 MB to fetch)."""
     files = prepare.raw_files("omniglot", source, prepare.is_image)
     resize = prepare.resized(filter, prepare.GREY_SIZE)
     (images,), kept = prepare.convert(files, "L", [lambda pixels: resize(255 - pixels)], "omniglot")
-    classes, labels = np.unique(["/".join(files[index].path.parts[-3:-1]) for index in kept], return_inverse=True)
+    characters = ["/".join(files[index].path.parts[-3:-1]) for index in kept]
+    classes, labels = np.unique(characters, return_inverse=True)
     prepare.write(
         prepare.variant_name("omniglot", filter),
         images,

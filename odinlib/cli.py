@@ -28,7 +28,7 @@ def main() -> None:
     """Out-of-distribution detection with ODIN, and the paper's experiments."""
 
 
-# --- data -------------------------------------------------------------------------------------------------------------
+# --- data ---------------------------------------------------------------------------------------------------
 
 
 @main.group()
@@ -54,12 +54,14 @@ def data_status() -> None:
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def data_prepare(ctx: click.Context, name: str, options: tuple[str, ...]) -> None:
-    """Prepare the set NAME (or `all`); OPTIONS are its script's own: --source, --filter, --seed, --published."""
+    """Prepare the set NAME, or `all`; OPTIONS are its script's: --source, --filter, --seed, --published."""
     from odinlib.datasets import prepared
 
     scripts = Path(__file__).resolve().parent.parent / "data_scripts"
     if not scripts.is_dir():
-        raise UserError("the data scripts are not beside odinlib", remedy="run it from a checkout of the project")
+        raise UserError(
+            "the data scripts are not beside odinlib", remedy="run from a checkout of the project"
+        )
     if name not in ("all", "images_folder"):
         if not prepared.known(name):
             check_choice("data set", name, (*prepared.ENTRIES, "all", "images_folder"))
@@ -90,9 +92,8 @@ def _table(header: list[str], rows: list[list[str]]) -> str:
     """Columns of text, two spaces apart."""
     lines = [header, *rows]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
+    return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 if __name__ == "__main__":

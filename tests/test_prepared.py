@@ -24,7 +24,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def write(name="cifar10", labels=LABELS, **record):
-    return prepare.write(name, IMAGES, labels, files=FILES, source="somewhere", classes=["cat", "dog"], **record)
+    return prepare.write(
+        name, IMAGES, labels, files=FILES, source="somewhere", classes=["cat", "dog"], **record
+    )
 
 
 def test_what_is_written_is_loaded(folder):
@@ -42,7 +44,9 @@ def test_the_file_has_the_agreed_members(folder):
     with np.load(write(), allow_pickle=False) as file:
         assert sorted(file.files) == ["images", "labels", "provenance"]
         assert file["images"].dtype == np.uint8 and file["labels"].dtype == np.int64
-        assert {"source", "raw_sha256", "filter", "seed", "date"} <= json.loads(str(file["provenance"])).keys()
+        assert {"source", "raw_sha256", "filter", "seed", "date"} <= json.loads(
+            str(file["provenance"])
+        ).keys()
 
 
 def test_a_split_is_a_file_of_its_own(folder):
@@ -88,7 +92,9 @@ def test_unknown_names_and_splits(folder):
 def test_a_truncated_file_is_one_line(folder, keep):
     file = write()
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(UserError, match=r"cifar10\.npz is damaged.*make it with `python data_scripts/cifar10\.py") as error:
+    with pytest.raises(
+        UserError, match=r"cifar10\.npz is damaged.*make it with `python data_scripts/cifar10\.py"
+    ) as error:
         prepared.load("cifar10")
     assert "\n" not in str(error.value)
 

@@ -1,7 +1,7 @@
 """Raw files as their publishers leave them: a folder, a zip or a tar, read in place and never trusted.
 
-Nothing is unpacked onto the disk. A member whose path leaves the archive, a link, or a declared size over the limit
-refuses the whole archive, in one line.
+Nothing is unpacked onto the disk. A member whose path leaves the archive, a link, or a declared size over the
+limit refuses the whole archive, in one line.
 """
 
 import gzip
@@ -17,7 +17,9 @@ from pathlib import Path, PurePosixPath
 
 from odinlib.errors import UserError
 
-MAX_BYTES = 8 * 2**30  # of all members together: above the largest raw archive here (LSUN's test set, 0.2 GiB) by far
+MAX_BYTES = (
+    8 * 2**30
+)  # of all members together: above the largest raw archive here (LSUN's test set, 0.2 GiB) by far
 MAX_MEMBERS = 1_000_000
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
@@ -40,8 +42,8 @@ class RawFile:
 def read(source: str | Path, match: Match = lambda path: True) -> list[RawFile]:
     """The files of a folder or archive whose paths match, sorted by path.
 
-    Paths are compared as strings, folder by folder (`test_0, test_1, test_10, ...`). Hidden files and the side files
-    of macOS are left out.
+    Paths are compared as strings, folder by folder (`test_0, test_1, test_10, ...`). Hidden files and the
+    side files of macOS are left out.
 
     Args:
         source: a folder, or a `.zip`, `.tar`, `.tar.gz` or `.tgz` file.
@@ -60,7 +62,9 @@ def read(source: str | Path, match: Match = lambda path: True) -> list[RawFile]:
     elif source.name.lower().endswith(ARCHIVES):
         files = _from_tar(source, match)
     else:
-        raise UserError(f"{source} is no archive known here", expected=f"a folder or one of {', '.join(ARCHIVES)}")
+        raise UserError(
+            f"{source} is no archive known here", expected=f"a folder or one of {', '.join(ARCHIVES)}"
+        )
     try:
         return sorted(files, key=lambda file: file.path.parts)
     except _BROKEN as error:
@@ -70,10 +74,11 @@ def read(source: str | Path, match: Match = lambda path: True) -> list[RawFile]:
 
 
 def digests(files: list[RawFile], most: int = 16) -> dict[str, str]:
-    """The SHA-256 of each file, or, of more than `most` files, one digest over their sorted names and contents.
+    """The SHA-256 of each file, or, of more than `most` files, one digest over their sorted names and
+    contents.
 
-    The digest is that of the lines `<sha256>  <path>`, as `sha256sum` prints them, with paths relative to the deepest
-    folder that holds all the files; a folder and its archive have the same.
+    The digest is that of the lines `<sha256>  <path>`, as `sha256sum` prints them, with paths relative to the
+    deepest folder that holds all the files; a folder and its archive have the same.
     """
     if len(files) <= most:
         return {file.path.name: file.sha256 for file in files}
@@ -118,8 +123,9 @@ def _from_zip(source: Path, match: Match) -> Iterator[RawFile]:
 
 def _from_tar(source: Path, match: Match) -> Iterator[RawFile]:
     # One pass, because going back in a compressed tar means starting over.
+    decompress = open if source.suffix.lower() == ".tar" else gzip.open
     size = 0
-    with tarfile.open(source) as archive:
+    with decompress(source, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
         for count, member in enumerate(archive):
             size += member.size
             _check(source, [member.name], size, count)
@@ -127,9 +133,11 @@ def _from_tar(source: Path, match: Match) -> Iterator[RawFile]:
                 raise UserError(f"{source} holds a link ({member.name!r})", remedy="it is refused")
             path = PurePosixPath(member.name)
             if member.isfile() and _visible(path) and match(path):
-                stream = archive.extractfile(member)
-                assert stream is not None  # a regular file has one
-                yield RawFile(path, stream.read())
+                content = archive.extractfile(member)
+                assert content is not None  # a regular file has one
+                yield RawFile(path, content.read())
+        while stream.read(1 << 20):  # to the end, where the sum of a compressed file is
+            _check(source, [], stream.tell())
 
 
 def _check(source: Path, names: list[str], size: int, count: int = 0) -> None:
@@ -138,8 +146,10 @@ def _check(source: Path, names: list[str], size: int, count: int = 0) -> None:
         if ".." in parts or parts[:1] == ("/",) or name[1:2] == ":":
             raise UserError(f"{source} holds a path outside itself ({name!r})", remedy="it is refused")
     if size > MAX_BYTES or max(len(names), count) > MAX_MEMBERS:
-        raise UserError(f"{source} holds more than {MAX_BYTES} bytes or {MAX_MEMBERS} files", remedy="it is refused")
+        raise UserError(
+            f"{source} holds more than {MAX_BYTES} bytes or {MAX_MEMBERS} files", remedy="it is refused"
+        )
 
 
 def _visible(path: PurePosixPath) -> bool:
-    return not any(part.startswith(".") and part != "." or part == "__MACOSX" for part in path.parts)
+    return not any((part.startswith(".") and part != ".") or part == "__MACOSX" for part in path.parts)

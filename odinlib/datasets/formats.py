@@ -91,7 +91,10 @@ def idx(file: RawFile) -> np.ndarray:
 
 
 def decode(file: RawFile, mode: str) -> np.ndarray | None:
-    """The pixels of an image file, uint8 [H, W, 3] for mode `RGB` and [H, W, 1] for `L`; `None` if it cannot be read."""
+    """The pixels of an image file, uint8 [H, W, 3] for mode `RGB` and [H, W, 1] for `L`.
+
+    `None` where it cannot be read.
+    """
     try:
         with Image.open(io.BytesIO(file.data)) as image:
             pixels = np.asarray(image.convert(mode))

@@ -1,4 +1,4 @@
-"""What the data scripts share: images from raw files, prepared sets written whole, contact sheets, one-line errors."""
+"""What the data scripts share: images made of raw files, prepared sets written whole, contact sheets."""
 
 import datetime
 import io
@@ -17,8 +17,8 @@ from tqdm import tqdm
 from odinlib import artefacts
 from odinlib.datasets import prepared, raw, resample
 from odinlib.datasets.archives import RawFile, digests, read
+from odinlib.datasets.catalogue import PUBLISHED
 from odinlib.datasets.formats import decode
-from odinlib.datasets.raw import PUBLISHED, Raw
 from odinlib.errors import UserError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -62,7 +62,9 @@ def named(files: Sequence[RawFile], name: str) -> RawFile:
     for file in files:
         if file.path.name == name:
             return file
-    raise UserError(f"{name} is not among the raw files", expected=f"it beside {files[0].path}" if files else None)
+    raise UserError(
+        f"{name} is not among the raw files", expected=f"it beside {files[0].path}" if files else None
+    )
 
 
 def convert(
@@ -83,16 +85,25 @@ def convert(
         UserError: none could be used.
     """
     files = list(files)
-    kept, results = [], []
+    kept: list[int] = []
+    # Whole arrays from the start: small ones kept between large ones that go would leave the memory in holes.
+    sets: list[np.ndarray] = []
     for index, file in enumerate(tqdm(files, desc=what, unit="image", disable=None)):
         pixels = decode(file, mode)
         changed = [None] if pixels is None else [change(pixels) for change in changes]
-        if all(image is not None for image in changed):
-            kept.append(index)
-            results.append(changed)
+        images = [image for image in changed if image is not None]
+        if len(images) < len(changed):
+            continue
+        sets = sets or [np.empty((len(files), *image.shape), np.uint8) for image in images]
+        for column, image in zip(sets, images, strict=True):
+            column[len(kept)] = image
+        kept.append(index)
     if not kept:
-        raise UserError(f"{what}: none of {len(files)} files is a usable image", expected="images of at least the size made")
-    return [np.stack(column) for column in zip(*results, strict=True)], np.array(kept)
+        raise UserError(
+            f"{what}: none of {len(files)} files is a usable image",
+            expected="images of at least the size made",
+        )
+    return [column[: len(kept)] for column in sets], np.array(kept)
 
 
 def cropped(seed: int, size: int = SIZE) -> Change:
@@ -100,8 +111,7 @@ def cropped(seed: int, size: int = SIZE) -> Change:
     generator = np.random.default_rng(seed)
 
     def change(pixels: np.ndarray) -> np.ndarray | None:
-        # A copy, because a view would keep the whole image in memory.
-        return resample.random_crop(pixels, size, generator).copy() if min(pixels.shape[:2]) >= size else None
+        return resample.random_crop(pixels, size, generator) if min(pixels.shape[:2]) >= size else None
 
     return change
 
@@ -111,7 +121,7 @@ def centred(size: int = SIZE) -> Change:
 
     def change(pixels: np.ndarray) -> np.ndarray | None:
         top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
-        return pixels[top : top + size, left : left + size].copy() if min(top, left) >= 0 else None
+        return pixels[top : top + size, left : left + size] if min(top, left) >= 0 else None
 
     return change
 
@@ -124,7 +134,7 @@ def resized(filter: str, size: int = SIZE) -> Change:
 def crop_and_resize(
     stem: str, key: str, files: Sequence[RawFile], filter: str, seed: int, *, labelled: bool = False
 ) -> None:
-    """Write `<stem>-crop` and `<stem>-resize`; with a filter that is not the default one, only `<stem>-resize-<filter>`.
+    """Write `<stem>-crop` and `<stem>-resize`, or, for another filter, only `<stem>-resize-<filter>`.
 
     Args:
         stem: of the names.
@@ -134,7 +144,9 @@ def crop_and_resize(
         seed: of the crops.
         labelled: whether the folder that an image lies in is its class.
     """
-    made = {variant_name(f"{stem}-resize", filter): (resized(filter), {"filter": filter})}
+    made: dict[str, tuple[Change, dict[str, Any]]] = {
+        variant_name(f"{stem}-resize", filter): (resized(filter), {"filter": filter})
+    }
     if len(made.keys() & prepared.ENTRIES):
         made = {f"{stem}-crop": (cropped(seed), {"seed": seed}), **made}
     sets, kept = convert(files, "RGB", [change for change, _ in made.values()], stem)
@@ -166,11 +178,12 @@ def resize_only(name: str, key: str, files: Sequence[RawFile], filter: str) -> N
 
 
 def published(names: Sequence[str], source: Path | None) -> None:
-    """Write sets from the archives that the paper's authors published: the middle 32 x 32 pixels, never resampled.
+    """Write sets from the paper authors' archives: the middle 32 x 32 pixels of each image, never resampled.
 
     Args:
         names: the sets.
-        source: one of their archives or folders, a folder that holds some of them, or `None` to look and fetch.
+        source: one of their archives or folders, a folder that holds some of them, or `None` to look and
+            fetch.
 
     Raises:
         UserError: the source holds none of them.
@@ -182,8 +195,8 @@ def published(names: Sequence[str], source: Path | None) -> None:
             continue
         files = raw_files(f"{name}-published", source, is_image)
         (images,), kept = convert(files, "RGB", [centred()], name)
-        record = {"filter": "as published by the paper's authors", "skipped": len(files) - len(kept)}
-        write(name, images, files=files, source=entry.downloads[0].urls[0], **record)
+        how, skipped = "as published by the paper's authors", len(files) - len(kept)
+        write(name, images, files=files, source=entry.page, filter=how, skipped=skipped)
         made += 1
     if not made:
         expected = " or ".join(layout for name in names for layout in PUBLISHED[f"{name}-published"].layouts)
@@ -244,11 +257,14 @@ def write(
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, array, allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{member}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getbuffer())
-    click.echo(f"{path}: {len(images)} images, {'x'.join(map(str, images.shape[1:]))}, SHA-256 {provenance['sha256'][:12]}")
+    size = "x".join(map(str, images.shape[1:]))
+    click.echo(f"{path}: {len(images)} images, {size}, SHA-256 {provenance['sha256'][:12]}")
     return path
 
 
-def contact_sheet(images: np.ndarray, path: Path, columns: int = 20, rows: int = 10, scale: int = 2, seed: int = 0) -> Path:
+def contact_sheet(
+    images: np.ndarray, path: Path, columns: int = 20, rows: int = 10, scale: int = 2, seed: int = 0
+) -> Path:
     """Write a PNG of images drawn at random, in the set's order.
 
     Args:
@@ -272,44 +288,6 @@ def contact_sheet(images: np.ndarray, path: Path, columns: int = 20, rows: int =
     with artefacts.write_atomically(path) as file:
         Image.fromarray(sheet[..., 0] if channels == 1 else sheet).save(file, format="PNG")
     return path
-
-
-class Command(click.Command):
-    """A command whose user errors are one line on stderr and exit status 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
-
-
-def command(
-    filter: str | None = None, seed: bool = False, published: bool = False
-) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a data script of a function: `--source`, and `--filter`, `--seed` and `--published` where it takes them.
-
-    Args:
-        filter: the default filter of a script that resamples.
-        seed: whether the script draws at random.
-        published: whether the paper's authors published what it makes.
-    """
-
-    def decorate(function: Callable[..., None]) -> click.Command:
-        made = click.command(cls=Command)(function)
-        if seed:
-            made = click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn.")(made)
-        if published:
-            help = "Take the archives that the paper's authors published."
-            made = click.option("--published", is_flag=True, help=help)(made)
-        if filter:
-            choice = click.Choice(resample.FILTERS)
-            made = click.option("--filter", type=choice, default=filter, show_default=True, help="For resizing.")(made)
-        help = "Raw folder or archive already on disk; without it, $ODINLIB_DATA/raw is searched, then the publisher asked."
-        return click.option("--source", type=click.Path(path_type=Path), help=help)(made)
-
-    return decorate
 
 
 def variant_name(name: str, filter: str) -> str:

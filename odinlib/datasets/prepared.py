@@ -1,8 +1,9 @@
 """Real sets, as the data scripts prepare them: one `<data dir>/<name>.npz` each.
 
-An `.npz` holds uint8 `images` [N, H, W, C], int64 `labels` [N] where there are labels, and a JSON string `provenance`:
-where the raw files come from, their SHA-256, the resampling filter, seed and date, and the SHA-256 of the images and
-labels, which is checked whenever they are read. A training split is a file of its own, `<name>-train.npz`.
+An `.npz` holds uint8 `images` [N, H, W, C], int64 `labels` [N] where there are labels, and a JSON string
+`provenance`: where the raw files come from, their SHA-256, the resampling filter, seed and date, and the
+SHA-256 of the images and labels, which is checked whenever they are read. A training split is a file of its
+own, `<name>-train.npz`.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from odinlib.datasets.imageset import ImageSet
 from odinlib.errors import Missing, UserError, check_choice
 
 SPLITS = ("train", "test")
+_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ class Entry:
     train: bool = False
 
 
-# The paper names no filter. Nearest neighbour is the default for the 32 x 32 "resize" sets, because with it the change
-# from the crops to the resizes of Tiny ImageNet is closest to the paper's, for max softmax and for ODIN alike (measured
-# with a DenseNet-BC-100 on CIFAR-10); antialiasing nearly undoes ODIN's gain. The grey sets are resampled as torchvision's
-# `Resize` and Pillow do, with antialiasing: strokes one pixel wide would break otherwise.
+# The paper names no filter. Nearest neighbour is the default for the 32 x 32 "resize" sets, because with it
+# the change from the crops to the resizes of Tiny ImageNet is closest to the paper's, for max softmax and for
+# ODIN alike (measured with a DenseNet-BC-100 on CIFAR-10); antialiasing nearly undoes ODIN's gain. The grey
+# sets are resampled as torchvision's `Resize` and Pillow do, with antialiasing: strokes one pixel wide would
+# break otherwise.
 RESIZE_FILTER = "nearest"
 GREY_FILTER = "bilinear-antialias"
 
@@ -64,7 +67,7 @@ ENTRIES = {
 
 
 def data_dir() -> Path:
-    """The folder of prepared sets: the environment's `ODINLIB_DATA`, by default `data` in the current folder."""
+    """The folder of prepared sets: `ODINLIB_DATA`, by default `data` in the current folder."""
     return Path(os.environ.get("ODINLIB_DATA") or "data")
 
 
@@ -76,7 +79,7 @@ def names() -> tuple[str, ...]:
 
 
 def known(name: str) -> bool:
-    """Whether `name` is a prepared set: one of :func:`names`, or `<name>-<filter>` for a set that is resampled."""
+    """Whether `name` is one of :func:`names`, or `<name>-<filter>` for a set that is resampled."""
     return _entry(name) is not None or (data_dir() / f"{name}.npz").exists()
 
 
@@ -142,9 +145,9 @@ def provenance(name: str, split: str = "test") -> dict[str, Any]:
 def digest(images: np.ndarray, labels: np.ndarray | None) -> str:
     """The SHA-256 of a set's images and labels, in hexadecimal."""
     content = hashlib.sha256(f"{images.dtype} {images.shape}".encode())
-    content.update(np.ascontiguousarray(images))
+    content.update(np.ascontiguousarray(images).data)
     if labels is not None:
-        content.update(np.ascontiguousarray(labels))
+        content.update(np.ascontiguousarray(labels).data)
     return content.hexdigest()
 
 
@@ -170,7 +173,7 @@ def status() -> tuple[list[list[str]], list[list[str]]]:
     """What lies in the data folder and what does not, as rows of text.
 
     Returns:
-        of each file: name, images, size, filter, seed, date and source; of each set not there: name and command.
+        of each file: name, images, size, filter, seed, date, source; of each set not there: name, command.
     """
     found, missing = [], []
     for name in names():
@@ -201,14 +204,16 @@ def _read(name: str, split: str, members: tuple[str, ...]) -> dict[str, np.ndarr
             check_choice("data set", name, names())
         if entry is not None and split == "train" and not entry.train:
             raise UserError(f"{name} has no training split", expected="split test")
-        where = f"ODINLIB_DATA is {os.environ['ODINLIB_DATA']}" if os.environ.get("ODINLIB_DATA") else "ODINLIB_DATA is not set"
-        raise Missing(f"{name} is not prepared: {file} is not there ({where})", remedy=_remedy(name))
+        where = f"is {os.environ['ODINLIB_DATA']}" if os.environ.get("ODINLIB_DATA") else "is not set"
+        raise Missing(
+            f"{name} is not prepared: {file} is not there (ODINLIB_DATA {where})", remedy=_remedy(name)
+        )
     try:
         with np.load(file, allow_pickle=False) as found:
             arrays = {member: found[member] for member in members if member in found.files}
         json.loads(str(arrays["provenance"]))
         return arrays
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError) as error:
+    except _DAMAGE as error:
         raise UserError(f"{file} is damaged ({error})", remedy=_remedy(name)) from error
 
 

@@ -1,0 +1,654 @@
+"""The data scripts, on small raw sets in the publishers' own formats: what they make, refuse and leave."""
+
+import base64
+import dataclasses
+import errno
+import gzip
+import hashlib
+import http.server
+import importlib
+import io
+import lzma
+import os
+import pickle
+import struct
+import sys
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from odinlib import cli
+from odinlib.datasets import archives, catalogue, lmdb, prepare, prepared, raw, resample
+from odinlib.errors import Missing, UserError
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "data_scripts"
+RANDOM = np.random.default_rng(0)
+
+# A real LMDB file of 60 PNGs (48 x 48, grey 100; number 7, on an overflow page, grey 200), on two leaves and
+# a branch.
+LSUN = (
+    "T>t<81poj4|NsC0{{R4MfOQH}A-GuKUW`~G;Ez85IR!^?veD{Af*hVXs#%W1f)fwmiQ)qt`?wAIqV3xIChJ=g#N%Qc>OYY77S(cR"
+    "%)x@S$nWYZ3u~T4hVXsz_n*5*>>=R^v}0pKo)H>B>St&fPq!9c#0yPpVl71_tT8C9HAnsZRB>ja?4AgaY&^|AvUyglk?PF3HZ@I<"
+    "CNs;yI$FX0JJV$ZKAhUwDLO{*+FSymfaBZLdG8|x^IvkU&UxV(DMVK5TMy^1#@o;|98K-5rCDQj`*G81YCcF*&magLg_4?rC^*|b"
+    "OfJgHs8Bp2yXW8Fiyfx3c!V7RCh^Hfi<$x+Stk?^L4PkD53*6;1MmEr9k8>%M<CX1JB?As;5}kN9VEEb>FTGY3UjCXOsd}SH4J7B"
+    "qxhFuWzSv<VCh8d)T^nBA1PkVKj%lYX>Wa;m|uz;mf7n{2O107WRYj3_J$Y4YH<_!0#_^o;bnZ>1DYBqu5md|Q8l>yjt-0^6`2}$"
+    "yOX=tR4mt-$pCJFO>#i)ql1x0F>?F8WBH*PNHc4KfGiX{!bABQvKkMQQggb{qe^!@ZEJz?o1-bB1Pk5&9wSRnjU$oC45gj|GaL5F"
+    "2ErB1!q_K?bE3E98#y<JHg=xpC344_AMs8S0>(7ucs_rGH-bHGIP{B+v$rSz{l_tE"
+)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty data folder; the sums of the real files are not expected of the synthetic ones."""
+    monkeypatch.setenv("ODINLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.syspath_prepend(SCRIPTS)
+    for key, entry in catalogue.PUBLISHED.items():
+        monkeypatch.setitem(catalogue.PUBLISHED, key, dataclasses.replace(entry, sums=(), downloads=()))
+    return tmp_path / "data"
+
+
+def run(script, *arguments, code=0):
+    result = CliRunner().invoke(
+        importlib.import_module(script).main, [str(argument) for argument in arguments]
+    )
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def refusal(script, *arguments):
+    """The one line that a script ends with."""
+    error = run(script, *arguments, code=1).stderr
+    assert error.startswith("error: ") and error.count("\n") == 1
+    return error
+
+
+def npz(folder):
+    return sorted(path.name for path in folder.glob("*"))
+
+
+def png(pixels, path=None):
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(buffer.getvalue())
+    return buffer.getvalue()
+
+
+def pixels(*shape):
+    return RANDOM.integers(0, 256, shape, dtype=np.uint8)
+
+
+# --- CIFAR --------------------------------------------------------------------------------------------------
+
+
+def cifar10(place):
+    place.mkdir(parents=True)
+    batches = {}
+    for name in ["test_batch", *(f"data_batch_{number}" for number in range(1, 6))]:
+        batches[name] = {b"data": pixels(4, 3072), b"labels": [3, 0, 9, 1], b"batch_label": b"some"}
+        (place / name).write_bytes(pickle.dumps(batches[name], protocol=2))
+    (place / "batches.meta").write_bytes(
+        pickle.dumps({b"label_names": [b"c%d" % i for i in range(10)]}, protocol=2)
+    )
+    return batches
+
+
+def cifar100(place):
+    place.mkdir(parents=True)
+    for name, count in (("train", 500), ("test", 200)):
+        batch = {b"data": pixels(count, 3072), b"fine_labels": [i % 100 for i in range(count)]}
+        batch[b"data"][:, 0] = batch[b"fine_labels"]  # so that an image tells its class
+        (place / name).write_bytes(pickle.dumps(batch, protocol=2))
+    (place / "meta").write_bytes(
+        pickle.dumps({b"fine_label_names": [b"class%02d" % i for i in range(100)]}, protocol=2)
+    )
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_cifar10_keeps_the_order_and_the_colours_of_the_pickles(folder, tmp_path, packed):
+    batches = cifar10(tmp_path / "raw/cifar-10-batches-py")
+    source = tmp_path / "raw"
+    if packed:
+        source = tmp_path / "cifar-10-python.tar.gz"
+        with tarfile.open(source, "w:gz") as archive:
+            archive.add(tmp_path / "raw/cifar-10-batches-py", "cifar-10-batches-py")
+    run("cifar10", "--source", source)
+    test, train = prepared.load("cifar10"), prepared.load("cifar10", "train")
+    assert np.array_equal(test.images[1, :, :, 2].ravel(), batches["test_batch"][b"data"][1, 2048:])
+    assert test.labels.tolist() == [3, 0, 9, 1]
+    assert np.array_equal(train.images[8, :, :, 0].ravel(), batches["data_batch_3"][b"data"][0, :1024])
+    assert len(train) == 20 and test.classes[9] == "c9"
+    digest = hashlib.sha256((tmp_path / "raw/cifar-10-batches-py/test_batch").read_bytes()).hexdigest()
+    assert test.provenance["raw_sha256"]["test_batch"] == digest
+    assert npz(folder) == ["cifar10-train.npz", "cifar10.npz"]
+
+
+def test_a_batch_that_is_not_the_published_one_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("ODINLIB_DATA", str(tmp_path / "data"))
+    monkeypatch.syspath_prepend(SCRIPTS)
+    cifar10(tmp_path / "cifar-10-batches-py")
+    assert "has SHA256" in refusal("cifar10", "--source", tmp_path)
+    assert not (tmp_path / "data").exists()
+
+
+class Evil:
+    def __reduce__(self):
+        return os.mkdir, ("evil-was-here",)
+
+
+@pytest.mark.parametrize("evil", [Evil(), {b"data": Evil()}, [np.load], b"text"])
+def test_a_pickle_runs_nothing(folder, tmp_path, monkeypatch, evil):
+    monkeypatch.chdir(tmp_path)
+    cifar10(tmp_path / "cifar-10-batches-py")
+    (tmp_path / "cifar-10-batches-py/data_batch_2").write_bytes(pickle.dumps(evil, protocol=2))
+    assert "data_batch_2" in refusal("cifar10", "--source", tmp_path)
+    assert not (tmp_path / "evil-was-here").exists()
+
+
+def test_cifar80_and_cifar20_divide_the_classes(folder, tmp_path):
+    cifar100(tmp_path / "cifar-100-python")
+    run("cifar100", "--source", tmp_path)
+    run("cifar80_20", "--source", tmp_path, "--seed", 5)
+    whole, large, small = (prepared.load(name) for name in ("cifar100", "cifar80", "cifar20"))
+    assert (len(whole.classes), len(large.classes), len(small.classes)) == (100, 80, 20)
+    assert sorted(large.classes + small.classes) == list(whole.classes)
+    assert len(large) == 160 and len(prepared.load("cifar20", "train")) == 100
+    for part in (large, small):
+        assert part.provenance["seed"] == 5
+        assert [f"class{number:02d}" for number in part.images[:, 0, 0, 0]] == [
+            part.classes[i] for i in part.labels
+        ]
+        assert [f"class{number:02d}" for number in part.provenance["cifar100_classes"]] == list(part.classes)
+    run("cifar80_20", "--source", tmp_path, "--seed", 6)
+    assert prepared.load("cifar20").classes != small.classes
+
+
+def test_cifar10_bw_is_grey_and_small(folder, tmp_path):
+    batches = cifar10(tmp_path / "cifar-10-batches-py")
+    run("cifar10_bw", "--source", tmp_path)
+    found = prepared.load("cifar10-bw")
+    colours = batches["test_batch"][b"data"][2].reshape(3, 32, 32).astype(float)
+    assert found.images.shape == (4, 28, 28, 1)
+    assert found.images[2].mean() == pytest.approx(
+        np.tensordot([0.299, 0.587, 0.114], colours, 1).mean(), abs=1
+    )
+    assert found.provenance["filter"] == "bilinear-antialias"
+
+
+# --- The grey sets ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_mnist_from_idx_files(folder, tmp_path, packed):
+    images = {"t10k": pixels(3, 28, 28), "train": pixels(5, 28, 28)}
+    place = tmp_path / "MNIST/raw"
+    place.mkdir(parents=True)
+    for stem, array in images.items():
+        for kind, head, body in (
+            ("images-idx3", struct.pack(">4I", 2051, *array.shape), array.tobytes()),
+            ("labels-idx1", struct.pack(">2I", 2049, len(array)), bytes(range(len(array)))),
+        ):
+            data = head + body
+            (place / f"{stem}-{kind}-ubyte{'.gz' if packed else ''}").write_bytes(
+                gzip.compress(data) if packed else data
+            )
+    run("mnist", "--source", tmp_path)
+    assert np.array_equal(prepared.load("mnist").images[..., 0], images["t10k"])
+    assert prepared.load("mnist", "train").labels.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_a_truncated_idx_file_is_refused(folder, tmp_path, name):
+    test_mnist_from_idx_files(folder, tmp_path, False)
+    file = tmp_path / "MNIST/raw" / name
+    for keep in (0, 3, 6, len(file.read_bytes()) - 1):
+        file.write_bytes(file.read_bytes()[:keep])
+        assert name in refusal("mnist", "--source", tmp_path)
+
+
+def test_omniglot_is_white_on_black(folder, tmp_path):
+    drawing = np.ones((105, 105), bool)
+    drawing[40:60, 10:95] = False  # ink
+    for path in (
+        "Greek/character02/0002_01.png",
+        "Greek/character01/0001_01.png",
+        "Aztec/character01/0003_01.png",
+    ):
+        png(drawing, tmp_path / "images_evaluation" / path)
+    run("omniglot", "--source", tmp_path)
+    found = prepared.load("omniglot")
+    assert found.images.shape == (3, 28, 28, 1)
+    assert found.images[0, 0, 0, 0] == 0 and found.images[0, 13, 13, 0] == 255
+    assert found.classes == ("Aztec/character01", "Greek/character01", "Greek/character02")
+    assert found.labels.tolist() == [0, 1, 2]
+
+
+def test_notmnist_skips_and_counts_what_cannot_be_read(folder, tmp_path):
+    with tarfile.open(tmp_path / "notMNIST_small.tar.gz", "w:gz") as archive:
+        for name, data in (
+            ("notMNIST_small/B/b.png", png(pixels(28, 28))),
+            ("notMNIST_small/A/a.png", png(pixels(28, 28))),
+            ("notMNIST_small/A/bad.png", b""),
+            ("notMNIST_small/A/worse.png", png(pixels(28, 28))[:60]),
+            ("notMNIST_small/A/other.png", png(pixels(30, 28))),
+            ("notMNIST_small/A/._a.png", b"of macOS"),
+        ):
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    run("notmnist", "--source", tmp_path / "notMNIST_small.tar.gz")
+    found = prepared.load("notmnist")
+    assert found.labels.tolist() == [0, 1] and found.classes == tuple("ABCDEFGHIJ")
+    assert found.provenance["skipped"] == 3
+
+
+# --- Crops and resizes --------------------------------------------------------------------------------------
+
+
+def tiny(place, count=12):
+    images = {f"test_{number}.png": pixels(64, 64, 3) for number in range(count)}
+    images["test_3.png"] = pixels(64, 64)  # some are grey
+    for name, image in images.items():
+        png(image, place / "tiny-imagenet-200/test/images" / name)
+    return {
+        name: image if image.ndim == 3 else image[..., None].repeat(3, -1) for name, image in images.items()
+    }
+
+
+def test_tiny_imagenet_takes_names_sorted_as_strings(folder, tmp_path):
+    images = tiny(tmp_path)
+    png(pixels(64, 64, 3), tmp_path / "tiny-imagenet-200/val/images/val_0.png")
+    run("tinyimagenet", "--source", tmp_path)
+    crops, resizes = prepared.load("tinyimagenet-crop"), prepared.load("tinyimagenet-resize")
+    for index, name in enumerate(
+        ["test_0.png", "test_1.png", "test_10.png", "test_11.png", "test_2.png", "test_3.png"]
+    ):
+        assert np.array_equal(resizes.images[index], images[name][1::2, 1::2])
+        windows = np.lib.stride_tricks.sliding_window_view(images[name], (32, 32, 3)).reshape(-1, 32, 32, 3)
+        assert (windows == crops.images[index]).all((1, 2, 3)).any()
+    assert len(crops) == len(resizes) == 12
+    assert (crops.provenance["seed"], crops.provenance["filter"]) == (0, None)
+    assert (resizes.provenance["seed"], resizes.provenance["filter"]) == (None, "nearest")
+
+
+def test_a_filter_adds_a_set_of_its_own(folder, tmp_path):
+    images = tiny(tmp_path, 5)
+    run("tinyimagenet", "--source", tmp_path, "--filter", "box")
+    assert npz(folder) == ["tinyimagenet-resize-box.npz"]
+    found = prepared.load("tinyimagenet-resize-box")
+    assert np.array_equal(found.images[0], resample.resize(images["test_0.png"], 32, "box"))
+    assert found.title == "Tiny ImageNet (resize), box filter"
+
+
+def test_crops_follow_the_seed(folder, tmp_path):
+    tiny(tmp_path, 6)
+    digests = []
+    for seed in (0, 1, 0):
+        run("tinyimagenet", "--source", tmp_path, "--seed", seed)
+        digests.append(prepared.provenance("tinyimagenet-crop")["sha256"])
+    assert digests[0] == digests[2] != digests[1]
+
+
+def test_a_folder_and_its_archive_give_the_same(folder, tmp_path):
+    tiny(tmp_path)
+    with zipfile.ZipFile(tmp_path / "tiny-imagenet-200.zip", "w") as archive:
+        for path in sorted(tmp_path.glob("tiny-imagenet-200/test/images/*"), reverse=True):
+            archive.write(path, path.relative_to(tmp_path))
+    records = []
+    for source in (tmp_path / "tiny-imagenet-200", tmp_path / "tiny-imagenet-200.zip"):
+        run("tinyimagenet", "--source", source)
+        records.append(prepared.provenance("tinyimagenet-crop"))
+    assert records[0]["sha256"] == records[1]["sha256"]
+    assert records[0]["raw_sha256"] == records[1]["raw_sha256"]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_lsun_is_read_from_its_database(folder, tmp_path, packed):
+    data = lzma.decompress(base64.b85decode("".join(LSUN)))
+    source = tmp_path / "test_lmdb"
+    source.mkdir()
+    (source / "data.mdb").write_bytes(data)
+    if packed:
+        with zipfile.ZipFile(tmp_path / "test_lmdb.zip", "w") as archive:
+            archive.write(source / "data.mdb", "test_lmdb/data.mdb")
+        source = tmp_path / "test_lmdb.zip"
+    run("lsun", "--source", source)
+    assert prepared.load("lsun-crop").images.mean((1, 2, 3)).tolist() == [
+        200 if i == 7 else 100 for i in range(60)
+    ]
+    assert prepared.load("lsun-resize").images.shape == (60, 32, 32, 3)
+
+
+def test_the_database_reader_knows_keys_and_damage():
+    data = lzma.decompress(base64.b85decode("".join(LSUN)))
+    assert [key for key, _ in lmdb.items(data)] == [b"%02d" % number for number in range(60)]
+    for damaged in (b"", data[:5000], data[: len(data) // 2], b"\0" * len(data)):
+        with pytest.raises(UserError, match=r"data\.mdb is damaged"):
+            list(lmdb.items(damaged))
+
+
+def test_isun_says_how_it_can_be_had(folder):
+    line = refusal("isun")
+    assert "--published" in line and str(folder / "raw") in line
+    assert not folder.exists()
+
+
+def test_the_authors_archives_are_cropped_in_the_middle_and_never_resampled(folder, tmp_path):
+    image = pixels(36, 36, 3)
+    with tarfile.open(tmp_path / "iSUN.tar.gz", "w:gz") as archive:
+        data = png(image)
+        member = tarfile.TarInfo("iSUN/iSUN_patches/0.png")
+        member.size = len(data)
+        archive.addfile(member, io.BytesIO(data))
+    run("isun", "--published", "--source", tmp_path / "iSUN.tar.gz")
+    found = prepared.load("isun")
+    assert np.array_equal(found.images[0], image[2:34, 2:34])
+    assert "authors" in found.provenance["filter"]
+    assert "Imagenet.tar.gz" in refusal("tinyimagenet", "--published", "--source", tmp_path / "iSUN.tar.gz")
+
+
+def test_scenes_stand_in_under_their_own_name(folder, tmp_path):
+    for path in ("scenes-lsun-like/kitchen/1.png", "scenes-lsun-like/bridge/9.png", "scenes-isun-like/5.png"):
+        png(pixels(128, 128, 3), tmp_path / path)
+    run("scenes", "--source", tmp_path)
+    assert npz(folder) == ["scenes-crop.npz", "scenes-mixed.npz", "scenes-resize.npz"]
+    found = prepared.load("scenes-resize")
+    assert found.classes == ("bridge", "kitchen") and found.labels.tolist() == [0, 1]
+    assert prepared.load("scenes-mixed").labels is None
+    assert "neither scenes-lsun-like" in refusal("scenes", "--source", folder)
+
+
+def test_any_folder_of_images_makes_a_set(folder, tmp_path):
+    for number, shape in enumerate([(50, 70, 3), (33, 200), (10, 90, 3)]):
+        png(pixels(*shape), tmp_path / f"mine/{number}.png")
+    run("images_folder", "--source", tmp_path / "mine", "--name", "garden", "--filter", "lanczos")
+    crops, resizes = prepared.load("garden-crop"), prepared.load("garden-resize")
+    assert crops.images.shape == resizes.images.shape == (2, 32, 32, 3)
+    assert resizes.provenance["filter"] == "lanczos" and resizes.provenance["skipped"] == 1
+    assert (crops.title, "garden-resize" in prepared.names()) == ("garden (crop)", True)
+    assert npz(folder / "sheets") == ["garden-crop.png", "garden-resize.png"]
+
+
+@pytest.mark.parametrize("name", ["isun", "lsun", "cifar10", "../up", "A b"])
+def test_a_set_of_ones_own_does_not_take_a_published_name(folder, tmp_path, name):
+    png(pixels(40, 40), tmp_path / "1.png")
+    assert name in refusal("images_folder", "--source", tmp_path, "--name", name)
+    assert not folder.exists()
+
+
+def test_all_prepares_what_there_is_and_names_the_rest(folder, tmp_path):
+    cifar10(tmp_path / "cifar-10-batches-py")
+    tiny(tmp_path, 4)
+    result = run("all", "--source", tmp_path)
+    made = ["cifar10-bw", "cifar10-train", "cifar10", "tinyimagenet-crop", "tinyimagenet-resize"]
+    assert npz(folder) == [f"{name}.npz" for name in made]
+    assert "mnist" in result.stderr and "tinyimagenet" not in result.stderr
+
+
+def test_the_command_line_runs_the_scripts(folder, tmp_path):
+    tiny(tmp_path, 4)
+    runner = CliRunner()
+    result = runner.invoke(
+        cli.main, ["data", "prepare", "tinyimagenet-resize-box", "--source", str(tmp_path)]
+    )
+    assert result.exit_code == 0, result.output
+    assert npz(folder) == ["tinyimagenet-resize-box.npz"]
+    result = runner.invoke(
+        cli.main, ["data", "prepare", "tinyimagenet-resize", "--source", str(tmp_path / "nowhere")]
+    )
+    assert (
+        result.exit_code == 1
+        and result.stderr.startswith("error: source ")
+        and result.stderr.count("\n") == 1
+    )
+    result = runner.invoke(cli.main, ["data", "prepare", "tinyimagnet-crop"])
+    assert result.exit_code == 1 and "did you mean 'tinyimagenet-crop'" in result.stderr
+
+
+# --- Archives that must not be trusted ----------------------------------------------------------------------
+
+
+def tar_with(path, name, kind=tarfile.REGTYPE):
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname, member.size = kind, "/etc/passwd", 4 if kind == tarfile.REGTYPE else 0
+    with tarfile.open(path, "w:gz") as archive:
+        archive.addfile(member, io.BytesIO(b"evil"))
+
+
+@pytest.mark.parametrize(
+    "name", ["../up.png", "a/../../up.png", "/up.png", "C:\\up.png", "a\\..\\..\\up.png"]
+)
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tgz"])
+def test_paths_outside_the_archive_are_refused(folder, tmp_path, name, kind):
+    source = tmp_path / f"images.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(source, "w") as archive:
+            archive.writestr(name, b"evil")
+    else:
+        tar_with(source, name)
+    assert "a path outside itself" in refusal("images_folder", "--name", "mine", "--source", source)
+    assert npz(tmp_path) == [source.name]
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
+def test_links_are_refused(folder, tmp_path, kind):
+    tar_with(tmp_path / "images.tar.gz", "innocent.png", kind)
+    assert "holds a link" in refusal(
+        "images_folder", "--name", "mine", "--source", tmp_path / "images.tar.gz"
+    )
+
+
+def test_a_bomb_is_refused(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "MAX_BYTES", 1000)
+    with zipfile.ZipFile(tmp_path / "images.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("big.png", bytes(100_000))
+    with tarfile.open(tmp_path / "images.tar.gz", "w:gz") as archive:
+        member = tarfile.TarInfo("big.txt")
+        member.size = 100_000
+        archive.addfile(member, io.BytesIO(bytes(100_000)))
+    for name in ("images.zip", "images.tar.gz"):
+        assert "more than 1000 bytes" in refusal(
+            "images_folder", "--name", "mine", "--source", tmp_path / name
+        )
+    with pytest.raises(UserError, match="more than 1000 bytes"):
+        archives.gunzip(archives.RawFile(archives.PurePosixPath("a.gz"), gzip.compress(bytes(100_000))))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_truncated_archive_is_one_line(folder, tmp_path, kind):
+    source = tmp_path / f"images.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(source, "w") as archive:
+            archive.writestr("a.png", png(pixels(64, 64, 3)))
+    else:
+        with tarfile.open(source, "w:gz") as archive:
+            member = tarfile.TarInfo("a.png")
+            data = png(pixels(64, 64, 3))
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    whole = source.read_bytes()
+    for keep in (10, len(whole) // 2, len(whole) - 30):
+        source.write_bytes(whole[:keep])
+        assert "is damaged" in refusal("images_folder", "--name", "mine", "--source", source)
+    assert not folder.exists()
+
+
+# --- Downloads ----------------------------------------------------------------------------------------------
+
+BODY = bytes(range(256)) * 4000
+
+
+class Publisher(http.server.BaseHTTPRequestHandler):
+    """Serves BODY; honours Range unless told otherwise; may hang up early."""
+
+    ranges, hang_up_after, requests = True, None, []
+
+    def do_GET(self):
+        Publisher.requests.append(self.headers.get("Range"))
+        wanted = self.headers.get("Range") if self.ranges else None
+        start = int(wanted.removeprefix("bytes=").removesuffix("-")) if wanted else 0
+        if start >= len(BODY):
+            self.send_response(416)
+            self.send_header("Content-Range", f"bytes */{len(BODY)}")
+            self.end_headers()
+            return
+        self.send_response(206 if wanted else 200)
+        self.send_header("Content-Length", str(len(BODY) - start))
+        self.end_headers()
+        self.wfile.write(BODY[start:][: self.hang_up_after])
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def publisher(monkeypatch):
+    monkeypatch.setattr(Publisher, "requests", [])
+    monkeypatch.setattr(Publisher, "ranges", True)
+    monkeypatch.setattr(Publisher, "hang_up_after", None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Publisher) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/file"
+        server.shutdown()
+
+
+SUM = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
+
+
+def download(url, sum=SUM):
+    return catalogue.Download("sub/file.bin", (url,), sum)
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_download_goes_on_where_it_stopped(publisher, tmp_path, monkeypatch, ranges):
+    monkeypatch.setattr(Publisher, "hang_up_after", 300_000)
+    with pytest.raises(Missing, match="closed after 300000 of 1024000 bytes"):
+        raw.fetch(download(publisher), tmp_path)
+    assert npz(tmp_path / "sub") == ["file.bin.partial"]
+    monkeypatch.setattr(Publisher, "hang_up_after", None)
+    monkeypatch.setattr(Publisher, "ranges", ranges)
+    assert raw.fetch(download(publisher), tmp_path).read_bytes() == BODY
+    assert npz(tmp_path / "sub") == ["file.bin"]
+    assert Publisher.requests == [None, "bytes=300000-"]
+    raw.fetch(download(publisher), tmp_path)  # it is there: nothing is asked
+    assert len(Publisher.requests) == 2
+
+
+def test_a_download_that_only_missed_its_name(publisher, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/file.bin.partial").write_bytes(BODY)
+    assert raw.fetch(download(publisher), tmp_path).read_bytes() == BODY
+
+
+def test_more_than_the_file_starts_over(publisher, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub/file.bin.partial").write_bytes(BODY + b"more")
+    assert raw.fetch(download(publisher), tmp_path).read_bytes() == BODY
+
+
+def test_a_wrong_sum_leaves_nothing(publisher, tmp_path):
+    with pytest.raises(UserError, match=r"file\.bin has MD5 .* expected 0000"):
+        raw.fetch(download(publisher, f"md5:{'0' * 32}"), tmp_path)
+    assert npz(tmp_path / "sub") == []
+
+
+def test_the_next_address_is_tried(publisher, tmp_path):
+    entry = dataclasses.replace(download(publisher), urls=("http://127.0.0.1:9/file", publisher))
+    assert raw.fetch(entry, tmp_path).read_bytes() == BODY
+
+
+def test_without_a_network_one_line_says_what_to_do(folder, tmp_path, monkeypatch):
+    entry = dataclasses.replace(
+        catalogue.PUBLISHED["notmnist"],
+        downloads=(catalogue.Download("notMNIST_small.tar.gz", ("http://127.0.0.1:9/x.tar.gz",)),),
+    )
+    monkeypatch.setitem(catalogue.PUBLISHED, "notmnist", entry)
+    line = refusal("notmnist")
+    assert "cannot download http://127.0.0.1:9/x.tar.gz" in line
+    assert f"put it at {folder / 'raw/notMNIST_small.tar.gz'} or name it with --source" in line
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
+
+
+def test_a_half_fetched_set_of_several_files_is_not_taken_for_whole(publisher, folder, monkeypatch):
+    files = tuple(catalogue.Download(f"MNIST/raw/{name}.gz", (publisher,)) for name in "abc")
+    entry = dataclasses.replace(catalogue.PUBLISHED["mnist"], downloads=files)
+    (folder / "raw/MNIST/raw").mkdir(parents=True)
+    (folder / "raw/MNIST/raw/a.gz").write_bytes(BODY)
+    assert raw.present(entry, folder / "raw") is None
+    assert raw.locate(entry, None, folder / "raw") == folder / "raw/MNIST/raw"
+    assert npz(folder / "raw/MNIST/raw") == ["a.gz", "b.gz", "c.gz"] and len(Publisher.requests) == 2
+
+
+# --- A full disk --------------------------------------------------------------------------------------------
+
+
+def no_space(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_while_writing(folder, tmp_path, monkeypatch):
+    tiny(tmp_path, 4)
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", no_space)
+    assert "no space left to write" in refusal("tinyimagenet", "--source", tmp_path)
+    assert npz(folder) == []
+
+
+def test_a_full_disk_while_downloading(publisher, tmp_path, monkeypatch):
+    monkeypatch.setattr(raw, "_transfer", no_space)
+    with pytest.raises(
+        UserError, match=r"no space left to download .*file\.bin; free some space and run again"
+    ):
+        raw.fetch(download(publisher), tmp_path)
+
+
+# --- The catalogue, and the real sets -----------------------------------------------------------------------
+
+
+def test_every_set_has_its_script():
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        needs = importlib.import_module("all").NEEDS
+    finally:
+        sys.path.remove(str(SCRIPTS))
+    assert {entry.script for entry in prepared.ENTRIES.values()} == set(needs)
+    for script, keys in needs.items():
+        assert (SCRIPTS / f"{script}.py").exists() and set(keys) <= catalogue.PUBLISHED.keys()
+
+
+def test_the_sums_are_those_that_torchvision_publishes():
+    from torchvision.datasets import CIFAR10, CIFAR100, MNIST, Omniglot
+
+    assert catalogue.PUBLISHED["cifar10"].downloads[0].sum == f"md5:{CIFAR10.tgz_md5}"
+    assert catalogue.PUBLISHED["cifar100"].downloads[0].sum == f"md5:{CIFAR100.tgz_md5}"
+    inside = {name: f"md5:{md5}" for name, md5 in [*CIFAR100.train_list, *CIFAR100.test_list]}
+    assert inside.items() <= dict(catalogue.PUBLISHED["cifar100"].sums).items()
+    published = {f"MNIST/raw/{name}": f"md5:{md5}" for name, md5 in MNIST.resources}
+    assert {entry.path: entry.sum for entry in catalogue.PUBLISHED["mnist"].downloads} == published
+    assert catalogue.PUBLISHED["omniglot"].downloads[0].sum == f"md5:{Omniglot.zips_md5['images_evaluation']}"
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "count", "sha256"),
+    [
+        ("cifar10", "test", 10_000, "16717836bbf7"),
+        ("cifar10", "train", 50_000, "858cd356d0b5"),
+        ("mnist", "test", 10_000, "4c76d353ff56"),
+        ("mnist", "train", 60_000, "4566b40398f3"),
+    ],
+)
+def test_the_real_sets_are_the_published_ones(name, split, count, sha256):
+    if not prepared.path(name, split).exists():
+        pytest.skip(f"{prepared.path(name, split)} is not there: ODINLIB_DATA holds no prepared {name}")
+    found = prepared.load(name, split)
+    assert len(found) == count
+    assert prepare.np.bincount(found.labels).min() >= 800
+    assert found.provenance["sha256"].startswith(sha256)
