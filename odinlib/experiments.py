@@ -134,12 +134,20 @@ def grid(profile: Profile, name: str, id_set: str, images: str, holdout: int | N
 
 def curve(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
     """Scores [2, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9)."""
-    temperatures = curve_temperatures(profile)
+    return torch.from_numpy(_curve(profile, name, id_set, images)["scores"])
 
+
+def predictions(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
+    """Predicted classes [2, B, n] of the images behind `curve`, at its temperatures and epsilons (Section 5.3)."""
+    return torch.from_numpy(_curve(profile, name, id_set, images)["classes"])
+
+
+def _curve(profile: Profile, name: str, id_set: str, images: str) -> artefacts.Arrays:
     def work() -> Work:
         found = image_set(profile, images, id_set)
         _, test = split(profile, images, len(found), profile.holdout)
-        return _sweep(profile, name, id_set, found, test[: profile.curve_images], temperatures, profile.epsilons)
+        chosen = test[: profile.curve_images]
+        return _sweep(profile, name, id_set, found, chosen, curve_temperatures(profile), profile.epsilons, classes=True)
 
     def config(of: Profile) -> dict[str, Any]:
         return {
@@ -152,35 +160,7 @@ def curve(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
             "split": of.split,
         }
 
-    return torch.from_numpy(_artefact(profile, "curves", name, id_set, images, config, work)["scores"])
-
-
-def predictions(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
-    """Predicted classes [2, B, n] of the images behind `curve`, at its temperatures and epsilons (Section 5.3)."""
-
-    def work() -> Work:
-        found, net = image_set(profile, images, id_set), fast_network(profile, name, id_set)
-        _, test = split(profile, images, len(found), profile.holdout)
-        chosen = test[: profile.curve_images]
-
-        def compute(piece: slice) -> Mapping[str, np.ndarray]:
-            classes = odin.predictions(net, found.tensor(chosen[piece]), curve_temperatures(profile), profile.epsilons)
-            return {"classes": classes.numpy().astype(np.int16)}
-
-        return len(chosen), compute
-
-    def config(of: Profile) -> dict[str, Any]:
-        return {
-            **_set_config(of, name, id_set, images),
-            "kind": "predictions",
-            "temperatures": curve_temperatures(of),
-            "epsilons": of.epsilons,
-            "holdout": of.holdout,
-            "curve_images": of.curve_images,
-            "split": of.split,
-        }
-
-    return torch.from_numpy(_artefact(profile, "predictions", name, id_set, images, config, work)["classes"])
+    return _artefact(profile, "curves", name, id_set, images, config, work)
 
 
 def curve_temperatures(profile: Profile) -> tuple[float, float]:
@@ -476,12 +456,14 @@ def _sweep(
     indices: np.ndarray,
     temperatures: Sequence[float],
     epsilons: Sequence[float],
+    classes: bool = False,
 ) -> Work:
     net = fast_network(profile, name, id_set)
 
     def compute(piece: slice) -> Mapping[str, np.ndarray]:
-        scores = odin.sweep(net, found.tensor(indices[piece]), temperatures, epsilons)
-        return {"scores": scores.float().numpy()}
+        scores, predicted = odin.sweep_and_classify(net, found.tensor(indices[piece]), temperatures, epsilons)
+        arrays = {"scores": scores.float().numpy()}
+        return {**arrays, "classes": predicted.numpy().astype(np.int16)} if classes else arrays
 
     return len(indices), compute
 

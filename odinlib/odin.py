@@ -13,6 +13,7 @@ in-distribution. Perturbed images are not clipped, as in the paper. Scores are c
 logits: at T = 1000 all softmax scores crowd within about 1e-3 of 1/K, where float32 has only a few thousand values.
 """
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -254,7 +255,20 @@ def sweep(
     batch: int = 32,
     progress: str | None = None,
 ) -> Tensor:
-    """Margin scores of every image at every setting of the grid.
+    """Margin scores of every image at every setting of the grid: `sweep_and_classify` without the classes."""
+    return sweep_and_classify(network, images, temperatures, epsilons, batch=batch, progress=progress)[0]
+
+
+def sweep_and_classify(
+    network: nn.Module,
+    images: Tensor,
+    temperatures: Sequence[float],
+    epsilons: Sequence[float],
+    *,
+    batch: int = 32,
+    progress: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Margin scores and predicted classes of every image at every setting of the grid.
 
     The work is shared as far as it can be without changing a number: one forward pass gives the clean logits, hence
     epsilon = 0 at every temperature; one backward pass per temperature gives the direction for all its magnitudes;
@@ -269,47 +283,34 @@ def sweep(
         progress: a label, to show a progress bar.
 
     Returns:
-        Scores [A, B, N] in float64 on the CPU.
+        Scores [A, B, N] in float64 and classes [A, B, N] in int64, both on the CPU.
 
     Raises:
         UserError: a setting is out of range, or the network gives NaN.
     """
     temperatures, epsilons = check_grid(temperatures, epsilons)
-    tempered = torch.tensor(temperatures, dtype=torch.float64)[:, None]
     scores = torch.empty(len(temperatures), len(epsilons), len(images), dtype=torch.float64)
+    classes = torch.empty(scores.shape, dtype=torch.int64)
     done = 0
     for part in _batches(network, images, batch, progress):
-        block = scores[:, :, done : done + len(part)]
-        gradients, clean = input_gradients(network, part, temperatures if any(epsilons) else [])
-        with torch.no_grad():
-            for b, epsilon in enumerate(epsilons):
-                if epsilon == 0:
-                    block[:, b] = margin_score(clean, tempered.to(clean.device)).cpu()
-                    continue
-                for a, (temperature, gradient) in enumerate(zip(temperatures, gradients, strict=True)):
-                    block[a, b] = margin_score(network(perturb(part, gradient, epsilon)), temperature).cpu()
-        done += len(part)
+        here = slice(done, done + len(part))
+        for a, b, logits in _moved_logits(network, part, temperatures, epsilons):
+            scores[a, b, here] = margin_score(logits, temperatures[a]).cpu()
+            classes[a, b, here] = logits.argmax(-1).cpu()
+        done = here.stop
     if not torch.isfinite(scores).all():
         raise UserError("the network gives NaN or infinite logits", remedy="check its weights and its normalisation")
-    return scores
+    return scores, classes
 
 
-def predictions(
-    network: nn.Module, images: Tensor, temperatures: Sequence[float], epsilons: Sequence[float], *, batch: int = 32
-) -> Tensor:
-    """The class that every image is given after its perturbation, at every setting of a grid.
-
-    Returns:
-        Classes [A, B, N] on the CPU.
-    """
-    temperatures, epsilons = check_grid(temperatures, epsilons)
-    classes = []
-    for part in _batches(network, images, batch, None):
-        gradients, _ = input_gradients(network, part, temperatures)
-        with torch.no_grad():
-            moved = [[network(perturb(part, gradient, e)).argmax(-1) for e in epsilons] for gradient in gradients]
-        classes.append(torch.stack([torch.stack(row) for row in moved]).cpu())
-    return torch.cat(classes, dim=-1)
+def _moved_logits(
+    network: nn.Module, images: Tensor, temperatures: Sequence[float], epsilons: Sequence[float]
+) -> Iterator[tuple[int, int, Tensor]]:
+    """The logits f(x~) [N, K] of one batch at every setting, each with its place in the grid."""
+    gradients, clean = input_gradients(network, images, temperatures if any(epsilons) else [])
+    with torch.no_grad():
+        for a, b in itertools.product(range(len(temperatures)), range(len(epsilons))):
+            yield a, b, clean if epsilons[b] == 0 else network(perturb(images, gradients[a], epsilons[b]))
 
 
 def tune(

@@ -33,6 +33,7 @@ class Profile:
     ood_sets: Mapping[str, tuple[str, ...]]  # for each ID set, the rows of Tables 2 and 3
     grey_network: str  # Table 3's MNIST block
     grey_id_set: str
+    left_out: str  # the held-back classes of the third ID set: CIFAR-20's role
     stands_for: Mapping[str, str]  # a network or set of this profile, to the paper's whose role it plays
     recipes: Mapping[str, Recipe]  # for each network
     origins: Mapping[str, str] = field(
@@ -102,6 +103,7 @@ PAPER = Profile(
     },
     grey_network="mlp-256x3",
     grey_id_set="mnist",
+    left_out="cifar20",
     stands_for={"scenes-crop": "lsun-crop", "scenes-resize": "lsun-resize", "scenes-mixed": "isun"},
     recipes=PAPER_RECIPES,
     origins={"densenet-bc-100-12_cifar10": "third-party weights, 100 epochs"},
@@ -118,6 +120,7 @@ DEMO = Profile(
     ood_sets={},
     grey_network="mlp-256x3",
     grey_id_set="digits",
+    left_out="shapes4",
     stands_for={
         "densenet-bc-22-8": "densenet-bc-100-12",
         "wrn-16-2": "wrn-28-10",

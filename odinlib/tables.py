@@ -4,6 +4,7 @@ Each takes measured frames (of `odinlib.experiments`) and gives a pandas Styler 
 book. The rule of the verdict is stated once, in `verdict`.
 """
 
+import hashlib
 import math
 from collections.abc import Iterable, Mapping
 
@@ -279,7 +280,8 @@ def set_title(profile: Profile, name: str) -> str:
 
 def plain(frame: pd.DataFrame) -> Styler:
     """A Styler that renders with the theme's own table style, and to the same bytes in every run."""
-    styler = frame.style.set_uuid("t").set_table_attributes('class="dataframe"')
+    fingerprint = hashlib.sha256(frame.to_json().encode()).hexdigest()[:10]
+    styler = frame.style.set_uuid(fingerprint).set_table_attributes('class="dataframe"')
     return styler.format(escape=None)
 
 
