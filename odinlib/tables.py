@@ -220,6 +220,39 @@ def error_table(profile: Profile) -> Styler:
     return plain(pd.DataFrame(rows).T.rename_axis("Network"))
 
 
+def accuracy_table(profile: Profile) -> Styler:
+    """Test accuracies that the paper states in Appendix A.1 only, and ours in the same roles."""
+    rows = []
+    jobs = [(profile.networks[-1], s) for s in profile.id_sets[:2]]
+    jobs += [(name, profile.id_sets[-1]) for name in profile.networks]
+    for name, id_set in dict.fromkeys([*jobs, (profile.grey_network, profile.grey_id_set)]):
+        printed = reference.lookup(profile.paper_name(name), profile.paper_name(id_set), None, None, "test_accuracy")
+        try:
+            ours = f"{100 - 100 * experiments.test_error(profile, name, id_set):.2f}"
+        except Missing as reason:
+            ours = _small(f"not recorded: {reason}")
+        same = is_the_papers(profile, name, id_set)
+        told = _paper_says(profile, printed, same, name, id_set)
+        rows.append([network_title(name), datasets.title(id_set), ours, told])
+    columns = ["Network", "Trained on", "Test accuracy (%)", "The paper"]
+    return plain(pd.DataFrame(rows, columns=columns)).hide(axis="index")
+
+
+def scorecard_table(card: pd.DataFrame) -> Styler:
+    """The claims of `odinlib.scorecard`, with the verdict of the run and the numbers behind it."""
+    marks = {"holds": "✓ holds", "fails": "✗ fails", "not recorded": "– not recorded"}
+    frame = pd.DataFrame(
+        {
+            "Section": list(card.section),
+            "Claim": list(card.claim),
+            "Decided by": list(card.rule),
+            "Verdict": [f"<b>{marks[v]}</b>" for v in card.verdict],
+            "This run": [_small(told) for told in card.told],
+        }
+    )
+    return plain(frame).hide(axis="index")
+
+
 def setting_table(profile: Profile, name: str, parameter: str) -> Styler:
     """Tables 4 to 9: the epsilon or the temperature chosen for each pair of one network, and the paper's.
 
