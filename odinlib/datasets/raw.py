@@ -100,7 +100,6 @@ def fetch(entry: Download, folder: Path) -> Path:
     failures = []
     for url in entry.urls:
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
             _transfer(url, partial)
             break
         except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -151,6 +150,7 @@ def _transfer(url: str, partial: Path) -> None:
             desc=partial.name.removesuffix(".partial"),
             disable=None,
         )
+        partial.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("ab" if done else "wb") as file, bar:
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
