@@ -18,9 +18,7 @@ from odinlib.errors import UserError
 
 @command(filter=RESIZE_FILTER, seed=True)
 @click.option("--name", required=True, help="What to call the sets: <name>-crop and <name>-resize.")
-@click.option(
-    "--size", type=click.IntRange(1, 1024), default=prepare.SIZE, show_default=True, help="Pixels a side."
-)
+@click.option("--size", type=click.IntRange(1, 1024), default=prepare.SIZE, show_default=True, help="Pixels a side.")
 def main(source: Path | None, filter: str, seed: int, name: str, size: int) -> None:
     """Prepare crops and resizes of the images in the folder or archive --source."""
     if source is None:

@@ -59,9 +59,7 @@ def data_prepare(ctx: click.Context, name: str, options: tuple[str, ...]) -> Non
 
     scripts = Path(__file__).resolve().parent.parent / "data_scripts"
     if not scripts.is_dir():
-        raise UserError(
-            "the data scripts are not beside odinlib", remedy="run from a checkout of the project"
-        )
+        raise UserError("the data scripts are not beside odinlib", remedy="run from a checkout of the project")
     if name not in ("all", "images_folder"):
         if not prepared.known(name):
             check_choice("data set", name, (*prepared.ENTRIES, "all", "images_folder"))

@@ -54,9 +54,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def run(script, *arguments, code=0):
-    result = CliRunner().invoke(
-        importlib.import_module(script).main, [str(argument) for argument in arguments]
-    )
+    result = CliRunner().invoke(importlib.import_module(script).main, [str(argument) for argument in arguments])
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -96,9 +94,7 @@ def cifar10(place):
     for name in ["test_batch", *(f"data_batch_{number}" for number in range(1, 6))]:
         batches[name] = {b"data": pixels(4, 3072), b"labels": [3, 0, 9, 1], b"batch_label": b"some"}
         (place / name).write_bytes(pickle.dumps(batches[name], protocol=2))
-    (place / "batches.meta").write_bytes(
-        pickle.dumps({b"label_names": [b"c%d" % i for i in range(10)]}, protocol=2)
-    )
+    (place / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"c%d" % i for i in range(10)]}, protocol=2))
     return batches
 
 
@@ -164,9 +160,7 @@ def test_cifar80_and_cifar20_divide_the_classes(folder, tmp_path):
     assert len(large) == 160 and len(prepared.load("cifar20", "train")) == 100
     for part in (large, small):
         assert part.provenance["seed"] == 5
-        assert [f"class{number:02d}" for number in part.images[:, 0, 0, 0]] == [
-            part.classes[i] for i in part.labels
-        ]
+        assert [f"class{number:02d}" for number in part.images[:, 0, 0, 0]] == [part.classes[i] for i in part.labels]
         assert [f"class{number:02d}" for number in part.provenance["cifar100_classes"]] == list(part.classes)
     run("cifar80_20", "--source", tmp_path, "--seed", 6)
     assert prepared.load("cifar20").classes != small.classes
@@ -178,9 +172,7 @@ def test_cifar10_bw_is_grey_and_small(folder, tmp_path):
     found = prepared.load("cifar10-bw")
     colours = batches["test_batch"][b"data"][2].reshape(3, 32, 32).astype(float)
     assert found.images.shape == (4, 28, 28, 1)
-    assert found.images[2].mean() == pytest.approx(
-        np.tensordot([0.299, 0.587, 0.114], colours, 1).mean(), abs=1
-    )
+    assert found.images[2].mean() == pytest.approx(np.tensordot([0.299, 0.587, 0.114], colours, 1).mean(), abs=1)
     assert found.provenance["filter"] == "bilinear-antialias"
 
 
@@ -259,9 +251,7 @@ def tiny(place, count=12):
     images["test_3.png"] = pixels(64, 64)  # some are grey
     for name, image in images.items():
         png(image, place / "tiny-imagenet-200/test/images" / name)
-    return {
-        name: image if image.ndim == 3 else image[..., None].repeat(3, -1) for name, image in images.items()
-    }
+    return {name: image if image.ndim == 3 else image[..., None].repeat(3, -1) for name, image in images.items()}
 
 
 def test_tiny_imagenet_takes_names_sorted_as_strings(folder, tmp_path):
@@ -322,9 +312,7 @@ def test_lsun_is_read_from_its_database(folder, tmp_path, packed):
             archive.write(source / "data.mdb", "test_lmdb/data.mdb")
         source = tmp_path / "test_lmdb.zip"
     run("lsun", "--source", source)
-    assert prepared.load("lsun-crop").images.mean((1, 2, 3)).tolist() == [
-        200 if i == 7 else 100 for i in range(60)
-    ]
+    assert prepared.load("lsun-crop").images.mean((1, 2, 3)).tolist() == [200 if i == 7 else 100 for i in range(60)]
     assert prepared.load("lsun-resize").images.shape == (60, 32, 32, 3)
 
 
@@ -397,19 +385,11 @@ def test_all_prepares_what_there_is_and_names_the_rest(folder, tmp_path):
 def test_the_command_line_runs_the_scripts(folder, tmp_path):
     tiny(tmp_path, 4)
     runner = CliRunner()
-    result = runner.invoke(
-        cli.main, ["data", "prepare", "tinyimagenet-resize-box", "--source", str(tmp_path)]
-    )
+    result = runner.invoke(cli.main, ["data", "prepare", "tinyimagenet-resize-box", "--source", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert npz(folder) == ["tinyimagenet-resize-box.npz"]
-    result = runner.invoke(
-        cli.main, ["data", "prepare", "tinyimagenet-resize", "--source", str(tmp_path / "nowhere")]
-    )
-    assert (
-        result.exit_code == 1
-        and result.stderr.startswith("error: source ")
-        and result.stderr.count("\n") == 1
-    )
+    result = runner.invoke(cli.main, ["data", "prepare", "tinyimagenet-resize", "--source", str(tmp_path / "nowhere")])
+    assert result.exit_code == 1 and result.stderr.startswith("error: source ") and result.stderr.count("\n") == 1
     result = runner.invoke(cli.main, ["data", "prepare", "tinyimagnet-crop"])
     assert result.exit_code == 1 and "did you mean 'tinyimagenet-crop'" in result.stderr
 
@@ -424,9 +404,7 @@ def tar_with(path, name, kind=tarfile.REGTYPE):
         archive.addfile(member, io.BytesIO(b"evil"))
 
 
-@pytest.mark.parametrize(
-    "name", ["../up.png", "a/../../up.png", "/up.png", "C:\\up.png", "a\\..\\..\\up.png"]
-)
+@pytest.mark.parametrize("name", ["../up.png", "a/../../up.png", "/up.png", "C:\\up.png", "a\\..\\..\\up.png"])
 @pytest.mark.parametrize("kind", ["zip", "tar.gz", "tgz"])
 def test_paths_outside_the_archive_are_refused(folder, tmp_path, name, kind):
     source = tmp_path / f"images.{kind}"
@@ -442,9 +420,7 @@ def test_paths_outside_the_archive_are_refused(folder, tmp_path, name, kind):
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
 def test_links_are_refused(folder, tmp_path, kind):
     tar_with(tmp_path / "images.tar.gz", "innocent.png", kind)
-    assert "holds a link" in refusal(
-        "images_folder", "--name", "mine", "--source", tmp_path / "images.tar.gz"
-    )
+    assert "holds a link" in refusal("images_folder", "--name", "mine", "--source", tmp_path / "images.tar.gz")
 
 
 def test_a_bomb_is_refused(folder, tmp_path, monkeypatch):
@@ -456,9 +432,7 @@ def test_a_bomb_is_refused(folder, tmp_path, monkeypatch):
         member.size = 100_000
         archive.addfile(member, io.BytesIO(bytes(100_000)))
     for name in ("images.zip", "images.tar.gz"):
-        assert "more than 1000 bytes" in refusal(
-            "images_folder", "--name", "mine", "--source", tmp_path / name
-        )
+        assert "more than 1000 bytes" in refusal("images_folder", "--name", "mine", "--source", tmp_path / name)
     with pytest.raises(UserError, match="more than 1000 bytes"):
         archives.gunzip(archives.RawFile(archives.PurePosixPath("a.gz"), gzip.compress(bytes(100_000))))
 
@@ -604,9 +578,7 @@ def test_a_full_disk_while_writing(folder, tmp_path, monkeypatch):
 
 def test_a_full_disk_while_downloading(publisher, tmp_path, monkeypatch):
     monkeypatch.setattr(raw, "_transfer", no_space)
-    with pytest.raises(
-        UserError, match=r"no space left to download .*file\.bin; free some space and run again"
-    ):
+    with pytest.raises(UserError, match=r"no space left to download .*file\.bin; free some space and run again"):
         raw.fetch(download(publisher), tmp_path)
 
 
@@ -636,6 +608,7 @@ def test_the_sums_are_those_that_torchvision_publishes():
     assert catalogue.PUBLISHED["omniglot"].downloads[0].sum == f"md5:{Omniglot.zips_md5['images_evaluation']}"
 
 
+@pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "split", "count", "sha256"),
     [

@@ -24,9 +24,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def write(name="cifar10", labels=LABELS, **record):
-    return prepare.write(
-        name, IMAGES, labels, files=FILES, source="somewhere", classes=["cat", "dog"], **record
-    )
+    return prepare.write(name, IMAGES, labels, files=FILES, source="somewhere", classes=["cat", "dog"], **record)
 
 
 def test_what_is_written_is_loaded(folder):
@@ -44,9 +42,7 @@ def test_the_file_has_the_agreed_members(folder):
     with np.load(write(), allow_pickle=False) as file:
         assert sorted(file.files) == ["images", "labels", "provenance"]
         assert file["images"].dtype == np.uint8 and file["labels"].dtype == np.int64
-        assert {"source", "raw_sha256", "filter", "seed", "date"} <= json.loads(
-            str(file["provenance"])
-        ).keys()
+        assert {"source", "raw_sha256", "filter", "seed", "date"} <= json.loads(str(file["provenance"])).keys()
 
 
 def test_a_split_is_a_file_of_its_own(folder):

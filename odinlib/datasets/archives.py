@@ -17,9 +17,7 @@ from pathlib import Path, PurePosixPath
 
 from odinlib.errors import UserError
 
-MAX_BYTES = (
-    8 * 2**30
-)  # of all members together: above the largest raw archive here (LSUN's test set, 0.2 GiB) by far
+MAX_BYTES = 8 * 2**30  # of all members together: above the largest raw archive here (LSUN's test set, 0.2 GiB) by far
 MAX_MEMBERS = 1_000_000
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 _BROKEN = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError)
@@ -62,9 +60,7 @@ def read(source: str | Path, match: Match = lambda path: True) -> list[RawFile]:
     elif source.name.lower().endswith(ARCHIVES):
         files = _from_tar(source, match)
     else:
-        raise UserError(
-            f"{source} is no archive known here", expected=f"a folder or one of {', '.join(ARCHIVES)}"
-        )
+        raise UserError(f"{source} is no archive known here", expected=f"a folder or one of {', '.join(ARCHIVES)}")
     try:
         return sorted(files, key=lambda file: file.path.parts)
     except _BROKEN as error:
@@ -146,9 +142,7 @@ def _check(source: Path, names: list[str], size: int, count: int = 0) -> None:
         if ".." in parts or parts[:1] == ("/",) or name[1:2] == ":":
             raise UserError(f"{source} holds a path outside itself ({name!r})", remedy="it is refused")
     if size > MAX_BYTES or max(len(names), count) > MAX_MEMBERS:
-        raise UserError(
-            f"{source} holds more than {MAX_BYTES} bytes or {MAX_MEMBERS} files", remedy="it is refused"
-        )
+        raise UserError(f"{source} holds more than {MAX_BYTES} bytes or {MAX_MEMBERS} files", remedy="it is refused")
 
 
 def _visible(path: PurePosixPath) -> bool:

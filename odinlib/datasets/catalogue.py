@@ -145,9 +145,7 @@ PUBLISHED = {
         (
             Download(
                 "images_evaluation.zip",
-                (
-                    "https://raw.githubusercontent.com/brendenlake/omniglot/master/python/images_evaluation.zip",
-                ),
+                ("https://raw.githubusercontent.com/brendenlake/omniglot/master/python/images_evaluation.zip",),
                 "md5:6b91aef0f799c5bb55b94e3f2daec811",
             ),
         ),

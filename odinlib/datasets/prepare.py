@@ -62,9 +62,7 @@ def named(files: Sequence[RawFile], name: str) -> RawFile:
     for file in files:
         if file.path.name == name:
             return file
-    raise UserError(
-        f"{name} is not among the raw files", expected=f"it beside {files[0].path}" if files else None
-    )
+    raise UserError(f"{name} is not among the raw files", expected=f"it beside {files[0].path}" if files else None)
 
 
 def convert(

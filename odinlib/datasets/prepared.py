@@ -205,9 +205,7 @@ def _read(name: str, split: str, members: tuple[str, ...]) -> dict[str, np.ndarr
         if entry is not None and split == "train" and not entry.train:
             raise UserError(f"{name} has no training split", expected="split test")
         where = f"is {os.environ['ODINLIB_DATA']}" if os.environ.get("ODINLIB_DATA") else "is not set"
-        raise Missing(
-            f"{name} is not prepared: {file} is not there (ODINLIB_DATA {where})", remedy=_remedy(name)
-        )
+        raise Missing(f"{name} is not prepared: {file} is not there (ODINLIB_DATA {where})", remedy=_remedy(name))
     try:
         with np.load(file, allow_pickle=False) as found:
             arrays = {member: found[member] for member in members if member in found.files}

@@ -36,9 +36,7 @@ def locate(raw: Raw, source: str | Path | None, folder: Path) -> Path:
     if source is not None:
         source = Path(source)
         if not source.exists():
-            raise UserError(
-                f"source {source} does not exist", expected=f"{raw.title}: {' or '.join(raw.layouts)}"
-            )
+            raise UserError(f"source {source} does not exist", expected=f"{raw.title}: {' or '.join(raw.layouts)}")
         return present(raw, source) or source
     if (found := present(raw, folder)) is not None:
         return found
@@ -61,9 +59,7 @@ def present(raw: Raw, folder: Path) -> Path | None:
     if any(not (folder / entry.path).exists() for entry in raw.downloads) and len(raw.downloads) > 1:
         # Part of a set of several files may have been fetched; its folder counts only with all of them in it.
         layouts = [layout for layout in raw.layouts if not any((folder / layout).glob("*.partial"))]
-        layouts = [
-            layout for layout in layouts if len(list((folder / layout).glob("*"))) >= len(raw.downloads)
-        ]
+        layouts = [layout for layout in layouts if len(list((folder / layout).glob("*"))) >= len(raw.downloads)]
     else:
         layouts = list(raw.layouts)
     return next((folder / layout for layout in layouts if (folder / layout).exists()), None)
@@ -78,9 +74,7 @@ def verify(raw: Raw, files: Iterable[RawFile]) -> None:
     known = dict(raw.sums)
     for file in files:
         if expected := known.get(file.path.name):
-            _check_sum(
-                str(file.path), expected, hashlib.new(expected.partition(":")[0], file.data).hexdigest()
-            )
+            _check_sum(str(file.path), expected, hashlib.new(expected.partition(":")[0], file.data).hexdigest())
 
 
 def fetch(entry: Download, folder: Path) -> Path:
@@ -156,9 +150,7 @@ def _transfer(url: str, partial: Path) -> None:
                 file.write(chunk)
                 bar.update(len(chunk))
         if total_size is not None and partial.stat().st_size < total_size:
-            raise ConnectionError(
-                f"the connection closed after {partial.stat().st_size} of {total_size} bytes"
-            )
+            raise ConnectionError(f"the connection closed after {partial.stat().st_size} of {total_size} bytes")
 
 
 def _sum_of(path: Path, algorithm: str) -> str:

@@ -44,9 +44,7 @@ def command(
             made = click.option("--published", is_flag=True, help=help)(made)
         if filter:
             choice = click.Choice(resample.FILTERS)
-            made = click.option(
-                "--filter", type=choice, default=filter, show_default=True, help="For resizing."
-            )(made)
+            made = click.option("--filter", type=choice, default=filter, show_default=True, help="For resizing.")(made)
         help = "Raw folder or archive on disk; else $ODINLIB_DATA/raw is searched, then the publisher asked."
         return click.option("--source", type=click.Path(path_type=Path), help=help)(made)
 
