@@ -44,10 +44,7 @@ def load(
         raise UserError(f"count is {count!r}", expected="a whole number, at least 1")
     if name in NOISE:
         return noise.load(name, count, seed, shape)
-    if name in embedded.TITLES:
-        found = embedded.load(name, split)
-    else:
-        found = prepared.load(name, split)
+    found = embedded.load(name, split) if name in embedded.TITLES else prepared.load(name, split)
     if count is None:
         return found
     if count > len(found):

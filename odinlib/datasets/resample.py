@@ -52,7 +52,8 @@ def resize(image: np.ndarray | Image.Image, size: int | tuple[int, int], filter:
         raise UserError(f"size is {size}", expected="at least 1")
     pixels = np.asarray(image)
     if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3, 4) or 0 in pixels.shape:
-        raise UserError(f"an image is {pixels.dtype} {list(pixels.shape)}", expected="uint8 [H, W], [H, W, C] or [N, H, W, C]")
+        expected = "uint8 [H, W], [H, W, C] or [N, H, W, C]"
+        raise UserError(f"an image is {pixels.dtype} {list(pixels.shape)}", expected=expected)
     if filter in _SAMPLED:
         return _sampled(pixels, (height, width), _SAMPLED[filter])
     if pixels.ndim == 4:
