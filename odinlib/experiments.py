@@ -9,6 +9,7 @@ measures of them. What takes long is an artefact under the profile's folder, rea
     curves/<network>_<id set>/<set>.npz           scores of test images at T = 1 and a large T, for every epsilon
     predictions/<network>_<id set>/<set>.npz     the classes that the same images are given there
     scores/<network>_<id set>/<set>_T<T>_e<eps>.npz   scores of the test images at one setting
+    distances/<id set>/<set>.npz                  how far apart two sets are, which no network enters
 
 A profile whose fields were changed writes beside the default one, under names that carry the change's digest.
 Scores are those of `odin.margin_score`: they rank images as the softmax score does.
@@ -32,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from odinlib import artefacts, datasets, metrics, networks, odin, profiles
+from odinlib import analysis, artefacts, datasets, metrics, networks, odin, profiles
 from odinlib.datasets import ImageSet
 from odinlib.errors import Missing, UserError
 from odinlib.networks import train as training
@@ -322,6 +323,94 @@ def test_error(profile: Profile, name: str, id_set: str) -> float:
     return float((found.logits.argmax(1) != found.labels).mean())
 
 
+# --- Distances --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a set of images lies from an in-distribution set (Section 4.5 and Appendix G).
+
+    All are estimates of squares; the unbiased ones can come out below 0. The kernel's bandwidth is the median of the
+    squared distances, and in `mmd_squared_literal` the median of the distances, as the text has it.
+    """
+
+    mmd_squared: float  # unbiased
+    mmd_squared_biased: float
+    mmd_squared_literal: float  # unbiased
+    energy_squared: float  # unbiased
+    energy_squared_biased: float
+    median: float  # of the Euclidean distances of all pairs in both sets together
+    mmd_p: float  # of a permutation test
+    energy_p: float
+    tested: int  # images of each set in these tests
+    images_in: int
+    images_out: int
+
+    @property
+    def mmd(self) -> float:
+        """MMD, the root of the unbiased estimate of its square; 0 where that is below 0."""
+        return math.sqrt(max(self.mmd_squared, 0))
+
+    @property
+    def energy(self) -> float:
+        """The energy distance D, the root of the unbiased estimate of its square; 0 where that is below 0."""
+        return math.sqrt(max(self.energy_squared, 0))
+
+
+def distance(
+    profile: Profile, id_set: str, ood_set: str, *, pixels: str = "unit", permutations: int = 999, subsample: int = 1000
+) -> Distance:
+    """MMD and energy distance between the test images of two sets.
+
+    Args:
+        profile: says how many images.
+        id_set, ood_set: the two sets.
+        pixels: the scale of pixels, `unit` (0 to 1) or `byte` (0 to 255); it moves the energy distance and the MMD
+            whose bandwidth is the median of the distances, and not the MMD of the default bandwidth.
+        permutations: relabellings of each permutation test.
+        subsample: images of each set in these tests.
+
+    Raises:
+        Missing: it is not recorded, and this profile only reads, or the images are not there.
+    """
+
+    def config(of: Profile) -> dict[str, Any]:
+        measured = {"sets": (id_set, ood_set), "images": of.images, "seed": of.seed, "pixels": pixels}
+        tested = {"permutations": permutations, "subsample": subsample}
+        return {**measured, **tested, "kind": "distance", "format": _FORMAT}
+
+    def compute() -> Mapping[str, np.ndarray]:
+        v, w = (image_set(profile, name, id_set).images for name in (id_set, ood_set))
+        median = analysis.median_distance(v, w, squared=False, pixels=pixels)
+        mmd = functools.partial(analysis.mmd, v, w, sigma=median / math.sqrt(2), pixels=pixels)
+        energy = functools.partial(analysis.energy_distance, v, w, pixels=pixels)
+        test = functools.partial(
+            analysis.permutation_test, v, w, permutations=permutations, subsample=subsample, seed=profile.seed
+        )
+        on_mmd, on_energy = test("mmd"), test("energy")
+        found = Distance(
+            mmd_squared=mmd(),
+            mmd_squared_biased=mmd(estimator="biased"),
+            mmd_squared_literal=mmd(sigma=math.sqrt(median / 2)),
+            energy_squared=energy(),
+            energy_squared_biased=energy(estimator="biased"),
+            median=median,
+            mmd_p=on_mmd.p_value,
+            energy_p=on_energy.p_value,
+            tested=min(on_mmd.images),
+            images_in=len(v),
+            images_out=len(w),
+        )
+        return {name: np.array(value) for name, value in dataclasses.asdict(found).items()}
+
+    why_not = None if profile.compute else "appendix G's page makes it with `-p compute True` where the images are"
+    options = (pixels, permutations, subsample)
+    stem = ood_set if options == ("unit", 999, 1000) else "_".join(map(str, (ood_set, *options)))
+    path = _path(profile, "distances", f"{id_set}/{stem}", config, ".npz")
+    arrays = artefacts.load_or_compute(path, config(profile), compute, why_not=why_not).arrays
+    return Distance(**{name: value.item() for name, value in arrays.items()})
+
+
 # --- Where things are -------------------------------------------------------------------------------------------------
 
 
@@ -517,3 +606,15 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
         for images in (id_set, ood_set):
             test_scores(profile, name, id_set, images, chosen.temperature, chosen.epsilon)
         yield f"{name} ({id_set}) against {ood_set}: T = {chosen.temperature:g}, epsilon = {chosen.epsilon:g}"
+    if id_set == profile.id_sets[0] and name in profile.networks[:2]:
+        from odinlib import effects  # which stands on this module, and asks for every setting that Appendix H tries
+
+        effects.transfer(profile, name, id_set, profile.ood_sets[id_set])
+        effects.tuning_rules(profile, name, id_set, profile.ood_sets[id_set])
+        if name == profile.networks[0]:
+            effects.tuning_size_effect(profile, name, id_set, profile.tuning_size_sets or profile.ood_sets[id_set])
+        yield f"{name} ({id_set}) across tuning sets"
+    if name == profile.networks[0]:
+        for ood_set in profile.ood_sets[id_set]:
+            distance(profile, id_set, ood_set)
+        yield f"distances of {id_set}"

@@ -51,8 +51,8 @@ def figure_17(outputs: Sequence[Outputs], count: int = 30) -> Figure:
     if not outputs:
         raise UserError("there is nothing to draw", expected="the outputs for at least one image")
     figure, axes = panels(len(outputs), 1, size=(7.4, 2.5))
-    everything = np.concatenate([np.zeros(1), *(shown.logits for shown in outputs)])
-    room = 0.06 * np.ptp(everything)
+    drawn = np.concatenate([np.zeros(1), *(np.sort(shown.logits)[-count:] for shown in outputs)])
+    limits = drawn.min() - 0.05 * np.ptp(drawn), drawn.max() + 0.3 * np.ptp(drawn)  # above: room for U1 and U2
     for position, (axis, shown) in enumerate(zip(axes.flat, outputs, strict=True)):
         order = np.argsort(-shown.logits, kind="stable")[:count]
         axis.bar(range(len(order)), shown.logits[order], color=COLOURS[position], width=0.7)
@@ -66,7 +66,7 @@ def figure_17(outputs: Sequence[Outputs], count: int = 30) -> Figure:
         axis.set(
             xlabel="Class, in falling order of its output",
             ylabel="Output f",
-            ylim=(everything.min() - room, everything.max() + room),
+            ylim=limits,
         )
         axis.grid(False, axis="x")
         moments = f"$U_1$ = {shown.u1:.1f}\n$U_2$ = {shown.u2:.1f}"

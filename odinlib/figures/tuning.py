@@ -8,7 +8,6 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter, ScalarFormatter
 
 from odinlib import datasets
 from odinlib.errors import UserError
@@ -17,7 +16,12 @@ from odinlib.figures.style import COLOURS, MARKERS, letter, panels, set_line, sh
 
 
 def figure_13(
-    thresholds: np.ndarray, shares: Mapping[str, np.ndarray], threshold: float, title: str, tpr: float = 0.95
+    thresholds: np.ndarray,
+    shares: Mapping[str, np.ndarray],
+    threshold: float,
+    classes: int,
+    title: str,
+    tpr: float = 0.95,
 ) -> Figure:
     """The share of every set that is accepted, against the threshold.
 
@@ -25,6 +29,7 @@ def figure_13(
         thresholds: delta on the scale of the softmax score [P].
         shares: the in-distribution set first (its TPR), then each other one (its FPR); percent [P].
         threshold: delta at the profile's TPR, drawn as a line.
+        classes: K; at a large T all scores crowd at 1/K, and the axis shows (delta - 1/K) x 10^3.
         title: of the network and the setting.
         tpr: that rate.
 
@@ -34,18 +39,17 @@ def figure_13(
     if not shares:
         raise UserError("there is nothing to draw", expected="the shares of at least one set")
     figure, axes = panels(1, 2, size=(4.3, 3.2))
+    places = 1000 * (thresholds - 1 / classes)
+    at = 1000 * (threshold - 1 / classes)
     for axis in axes.flat:
         for position, (name, share) in enumerate(shares.items()):
             width = 2.4 if position == 0 else 1.4
-            set_line(axis, thresholds, share, name, position, markevery=max(1, len(thresholds) // 12), linewidth=width)
-        axis.axvline(threshold, color="grey", linestyle="--", linewidth=1, label=f"δ at a TPR of {100 * tpr:g} %")
-        ticks = ScalarFormatter(useOffset=1 / round(1 / thresholds[0])) if thresholds[0] > 0 else ScalarFormatter()
-        axis.xaxis.set_major_formatter(ticks)
-        axis.locator_params(axis="x", nbins=5)
-        axis.set(xlabel="Threshold δ on the softmax score", ylabel="Accepted: TPR or FPR (%)", ylim=(-2, 102))
-    axes[0, 1].set(xlim=_around(thresholds, next(iter(shares.values())), threshold))
+            set_line(axis, places, share, name, position, markevery=max(1, len(places) // 12), linewidth=width)
+        axis.axvline(at, color="grey", linestyle="--", linewidth=1, label=f"δ at a TPR of {100 * tpr:g} %")
+        axis.set(xlabel=f"(threshold δ − 1/{classes}) × 10³", ylabel="Accepted: TPR or FPR (%)", ylim=(-2, 102))
+    axes[0, 1].set(xlim=_around(places, next(iter(shares.values())), at))
     letter(axes, [title, "around the threshold"])
-    shared_legend(figure, axes[0, 0])
+    shared_legend(figure, axes[0, 0], columns=3)
     return figure
 
 
@@ -58,24 +62,26 @@ def figure_14(transfers: Mapping[str, pd.DataFrame], tpr: float = 0.95) -> Figur
     """
     frames = list(transfers.values())
     check_frames(frames, ["ood_set", "tuning_set", "baseline", "odin"])
-    figure, axes = panels(1, len(frames), share_y=True, size=(4.8, 3.4))
     tested = in_order(frame["ood_set"] for frame in frames)
     chosen_on = in_order(frame["tuning_set"] for frame in frames)
+    figure, axes = panels(1, len(frames), share_y=True, size=(3.9, 0.16 * len(chosen_on) * (len(tested) + 1) + 0.8))
     width = 0.8 / len(tested)
     for axis, frame in zip(axes.flat, frames, strict=True):
         cells = frame.set_index(["ood_set", "tuning_set"])
         for position, name in enumerate(tested):
             colour = COLOURS[(position + 1) % len(COLOURS)]
-            heights = [cells["odin"].get((name, other), np.nan) for other in chosen_on]
+            rates = [cells["odin"].get((name, other), np.nan) for other in chosen_on]
             places = np.arange(len(chosen_on)) + (position - (len(tested) - 1) / 2) * width
-            axis.bar(places, heights, width, color=colour, label=f"tested on {datasets.title(name)}")
+            axis.barh(places, rates, width, color=colour, label=f"tested on {datasets.title(name)}")
             baseline = frame.loc[frame["ood_set"] == name, "baseline"]
             if len(baseline):
-                axis.axhline(baseline.iloc[0], color=colour, linestyle="--", linewidth=1)
-        axis.plot([], [], color="grey", linestyle="--", linewidth=1, label="the baseline's, on the set of that colour")
-        axis.set_xticks(range(len(chosen_on)), [datasets.title(s) for s in chosen_on], rotation=30, ha="right")
-        axis.set(xlabel="T and ε tuned on", ylabel=f"FPR at {100 * tpr:g} % TPR (%)")
-        axis.grid(False, axis="x")
+                axis.axvline(baseline.iloc[0], color=colour, linestyle="--", linewidth=1)
+        axis.plot([], [], color="grey", linestyle="--", linewidth=1, label="the baseline, on the set of that colour")
+        axis.set_xlabel(f"FPR at {100 * tpr:g} % TPR (%)")
+        axis.grid(False, axis="y")
+    axes[0, 0].set_yticks(range(len(chosen_on)), [datasets.title(s) for s in chosen_on])
+    axes[0, 0].set_ylabel("T and ε tuned on")
+    axes[0, 0].invert_yaxis()
     letter(axes, list(transfers))
     shared_legend(figure, axes[0, 0], columns=2)
     return figure
@@ -98,7 +104,7 @@ def figure_15(measured: pd.DataFrame, title: str, tpr: float = 0.95) -> Figure:
     axis.set(
         xlabel="Tuning images of each kind", ylabel=f"FPR at {100 * tpr:g} % TPR (%)", ylim=(-1, None), title=title
     )
-    shared_legend(figure, axis)
+    shared_legend(figure, axis, columns=2)
     return figure
 
 
@@ -123,8 +129,7 @@ def tuning_rules(measured: pd.DataFrame, title: str, tpr: float = 0.95) -> Figur
     axis.set_yticks(range(len(sets)), [datasets.title(name) for name in sets])
     axis.invert_yaxis()
     axis.set(xlabel=f"FPR at {100 * tpr:g} % TPR (%)", title=title)
-    axis.xaxis.set_major_formatter(PercentFormatter(symbol=""))
-    shared_legend(figure, axis, columns=2)
+    shared_legend(figure, axis, columns=1)
     return figure
 
 

@@ -1,0 +1,70 @@
+"""Distances between image sets as the protocol measures and records them."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+
+from odinlib import datasets, experiments, profiles
+from odinlib.errors import Missing
+
+FAST = {"permutations": 99, "subsample": 40}
+
+
+@pytest.fixture
+def profile(tmp_path, monkeypatch):
+    monkeypatch.setenv("ODINLIB_RESULTS", str(tmp_path))
+    return dataclasses.replace(profiles.get("demo"), images=60)
+
+
+def pairwise(a, b):
+    return np.sqrt(((a[:, None] - b[None]) ** 2).sum(-1))
+
+
+def test_a_distance_is_that_of_the_test_images(profile):
+    found = experiments.distance(profile, "digits", "uniform", **FAST)
+    v, w = (
+        experiments.image_set(profile, name, "digits").tensor().double().flatten(1).numpy()
+        for name in ("digits", "uniform")
+    )
+    within = [pairwise(s, s)[np.triu_indices(60, 1)] for s in (v, w)]
+    between = pairwise(v, w).ravel()
+    pooled = np.concatenate([*within, between])
+    assert found.median == pytest.approx(np.median(pooled), rel=1e-4)
+    assert found.energy_squared == pytest.approx(2 * between.mean() - sum(d.mean() for d in within), rel=1e-4)
+
+    def discrepancy(scale):
+        kernel = [np.exp(-(d**2) / scale).mean() for d in (*within, between)]
+        return kernel[0] + kernel[1] - 2 * kernel[2]
+
+    assert found.mmd_squared == pytest.approx(discrepancy(np.median(pooled) ** 2), rel=1e-3)
+    assert found.mmd_squared_literal == pytest.approx(discrepancy(np.median(pooled)), rel=1e-3)
+    assert found.mmd == math.sqrt(found.mmd_squared)
+    assert found.energy == math.sqrt(found.energy_squared)
+    assert found.mmd_squared_biased > found.mmd_squared
+    assert found.energy_squared_biased > found.energy_squared
+    assert (found.images_in, found.images_out, found.tested) == (60, 60, 40)
+    assert found.mmd_p == found.energy_p == 0.01  # noise is nothing like a digit: no relabelling comes near
+
+
+def test_the_scale_of_pixels(profile):
+    unit, byte = (experiments.distance(profile, "digits", "uniform", pixels=p, **FAST) for p in ("unit", "byte"))
+    assert byte.energy_squared == pytest.approx(255 * unit.energy_squared, rel=1e-4)
+    assert byte.mmd_squared == pytest.approx(unit.mmd_squared, rel=1e-3)
+    assert byte.mmd_squared_literal != pytest.approx(unit.mmd_squared_literal, rel=0.1)
+
+
+def test_a_distance_is_recorded_and_read_back(profile, monkeypatch):
+    measured = experiments.distance(profile, "digits", "uniform")
+    assert (profile.folder / "distances" / "digits").is_dir()
+    monkeypatch.setattr(datasets, "load", None)  # nothing is measured again
+    reading = dataclasses.replace(profile, compute=False)
+    assert experiments.distance(reading, "digits", "uniform") == measured
+    with pytest.raises(Missing, match="not recorded"):
+        experiments.distance(reading, "digits", "gaussian")
+
+
+def test_negative_squares_have_root_zero():
+    zero = experiments.Distance(-1e-4, 1e-3, 0.0, -0.1, 0.1, 1.0, 0.5, 0.5, 10, 10, 10)
+    assert (zero.mmd, zero.energy) == (0, 0)
