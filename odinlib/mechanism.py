@@ -5,17 +5,17 @@ and the others; Section 5.3 explains the perturbation by the 1-norm of the gradi
 single images, so most of this module is arithmetic on the recorded responses of `odinlib.experiments`.
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from odinlib import analysis, experiments, metrics, odin
-from odinlib.errors import UserError
+from odinlib import analysis, datasets, experiments, metrics, odin
+from odinlib.datasets import embedded
+from odinlib.errors import Missing, UserError
 from odinlib.profiles import Profile
 
 LARGE = 1000.0  # the large temperature, at which gradient norms are recorded
@@ -41,6 +41,9 @@ class Path:
     scores: np.ndarray  # [B] softmax scores of the moved image
     gradient_norm: float  # 1-norm of the gradient of log S at epsilon = 0
     picture: np.ndarray | None = None  # [H, W, C], where it may be shown
+
+
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 # --- Images -----------------------------------------------------------------------------------------------------------
@@ -85,13 +88,19 @@ def conditional(images: pd.DataFrame, x: str, y: str, bins: int = 12, least: int
     edges = np.linspace(images[x].min(), images[x].max(), bins + 1)
     frames = []
     for name, rows in images.groupby("set", sort=False):
-        place = np.clip(np.searchsorted(edges, rows[x], side="right") - 1, 0, bins - 1)
-        grouped = rows[y].groupby(place)
-        frame = pd.DataFrame({"mean": grouped.mean(), "standard_error": grouped.sem(), "count": grouped.size()})
-        frame = frame[frame["count"] >= least].rename_axis("bin").reset_index()
-        frames.append(frame.assign(set=name, x=(edges[frame["bin"]] + edges[frame["bin"] + 1]) / 2))
-    found = pd.concat(frames, ignore_index=True)
-    return found[["set", "bin", "x", "mean", "standard_error", "count"]]
+        found = analysis.conditional_expectation(rows[x], rows[y], edges)
+        frame = pd.DataFrame(
+            {
+                "set": name,
+                "bin": np.searchsorted(edges, found.centres) - 1,
+                "x": found.centres,
+                "mean": found.mean,
+                "standard_error": found.standard_error,
+                "count": found.count,
+            }
+        )
+        frames.append(frame[frame["count"] >= least])
+    return pd.concat(frames, ignore_index=True)
 
 
 def share_above(curves: pd.DataFrame, id_set: str) -> pd.DataFrame:
@@ -140,6 +149,24 @@ def show_outputs(title: str, classes: Sequence[str], logits: np.ndarray) -> Outp
     """The outputs of one image, logits [K], with their U1 and U2."""
     found = torch.from_numpy(logits)[None]
     return Outputs(title, classes, logits, analysis.u1(found).item(), analysis.u2(found).item())
+
+
+def outputs_of(profile: Profile, name: str, id_set: str, row: pd.Series) -> Outputs:
+    """The recorded outputs for the image of a row of `quantities`."""
+    found = experiments.test_responses(profile, name, id_set, row["set"])
+    classes, index = class_names(id_set, found.logits.shape[1]), int(row["index"])
+    title = f"an image from {datasets.title(row['set'])}"
+    if row["set"] == id_set and found.labels is not None:
+        title = f"{classes[found.labels[index]]}, {title}"
+    return show_outputs(title, classes, found.logits[index])
+
+
+def class_names(id_set: str, count: int) -> tuple[str, ...]:
+    """The names of a set's classes; CIFAR-10's and else numbers where the set itself is not on this machine."""
+    try:
+        return tuple(datasets.load(id_set, "test").classes)
+    except Missing:
+        return _CIFAR10 if id_set == "cifar10" else tuple(str(i) for i in range(count))
 
 
 # --- Temperature ------------------------------------------------------------------------------------------------------
@@ -195,6 +222,21 @@ def log_scores(profile: Profile, name: str, id_set: str, images: str, temperatur
     return torch.nn.functional.logsigmoid(margins / temperature - np.log(classes - 1)).numpy()
 
 
+def path_of(profile: Profile, name: str, id_set: str, row: pd.Series) -> Path:
+    """The recorded scores, at the large T, of the image of a row of `quantities` along its perturbation.
+
+    Its picture comes with it where the set is one that this package draws or generates itself.
+    """
+    images, index = row["set"], int(row["index"])
+    picture = None
+    if images in (*embedded.TITLES, *datasets.NOISE):
+        found = experiments.image_set(profile, images, id_set)
+        _, test = experiments.split(profile, images, len(found), profile.holdout)
+        picture = found.images[test[index]]
+    scores = np.exp(log_scores(profile, name, id_set, images)[:, index])
+    return Path(datasets.title(images), np.array(profile.epsilons), scores, float(row["norm"]), picture)
+
+
 def gains(
     profile: Profile, name: str, id_set: str, images: str, temperature: float = LARGE
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -216,40 +258,6 @@ def gains(
         scores[above] - scores[epsilons == 0],
         epsilons[above, None] * norms.astype(np.float64),
     )
-
-
-def probe(
-    network: nn.Module, images: Tensor, temperature: float, epsilons: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
-    """As `gains`, from the network itself in float64, for magnitudes far below any grid's.
-
-    Args:
-        network: in evaluation mode; it is copied, not changed.
-        images: [n, C, H, W] in [0, 1].
-        temperature: T.
-        epsilons: above 0 [B].
-
-    Returns:
-        log S(x~; T) - log S(x; T) [B, n], and the gradient's 1-norm [n].
-    """
-    exact, images = copy.deepcopy(network).cpu().double(), images.cpu().double()
-    gradient, clean = odin.input_gradient(exact, images, temperature)
-
-    def log_score(logits: Tensor) -> Tensor:
-        return torch.log_softmax(logits / temperature, -1).amax(-1)
-
-    with torch.no_grad():
-        moved = [log_score(exact(odin.perturb(images, gradient, epsilon))) - log_score(clean) for epsilon in epsilons]
-    return torch.stack(moved).numpy(), gradient.abs().flatten(1).sum(1).numpy()
-
-
-def slope(epsilons: Sequence[float] | np.ndarray, values: Sequence[float] | np.ndarray) -> float:
-    """The exponent p of values ~ epsilon^p, by least squares on the logarithms.
-
-    >>> round(slope([0.001, 0.002, 0.004], [1.0, 4.0, 16.0]), 6)
-    2.0
-    """
-    return float(np.polyfit(np.log(epsilons), np.log(values), 1)[0])
 
 
 def changed(predicted: Tensor) -> np.ndarray:

@@ -7,6 +7,7 @@ matplotlib.use("Agg")
 import numpy as np
 import pandas as pd
 import pytest
+
 from odinlib import datasets, metrics
 from odinlib.errors import UserError
 from odinlib.figures import effects

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+
 from odinlib import mechanism, odin
 from odinlib.errors import UserError
 from odinlib.figures import mechanism as drawn

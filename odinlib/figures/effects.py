@@ -57,9 +57,7 @@ def figure_3(
     return figure
 
 
-def figure_4(
-    against_epsilon: Mapping[str, pd.DataFrame], temperature: float = 1000.0, tpr: float = 0.95
-) -> Figure:
+def figure_4(against_epsilon: Mapping[str, pd.DataFrame], temperature: float = 1000.0, tpr: float = 0.95) -> Figure:
     """FPR and AUROC against epsilon at a large T: a row of two panels for each network.
 
     Args:
