@@ -112,12 +112,27 @@ PAPER = Profile(
     compute=False,
 )
 
+_DEMO_OOD = (
+    "photos-crop",
+    "photos-resize",
+    "textures-crop",
+    "textures-resize",
+    "mixed-resize",
+    "uniform",
+    "gaussian",
+)
+
 DEMO = Profile(
     name="demo",
     title="small networks on embedded data, live on this machine",
     networks=("densenet-bc-22-8", "wrn-16-2", "wrn-10-1"),
     id_sets=("shapes10", "shapes20", "shapes16"),
-    ood_sets={},
+    ood_sets={
+        "shapes10": _DEMO_OOD,
+        "shapes20": _DEMO_OOD,
+        "shapes16": (*_DEMO_OOD, "shapes4"),
+        "digits": ("strokes", "letters", "shapes10-bw", "gaussian", "uniform"),
+    },
     grey_network="mlp-256x3",
     grey_id_set="digits",
     left_out="shapes4",
@@ -135,8 +150,15 @@ DEMO = Profile(
         "shapes10-bw": "cifar10-bw",
         "photos-crop": "tinyimagenet-crop",
         "photos-resize": "tinyimagenet-resize",
+        "textures-crop": "lsun-crop",
+        "textures-resize": "lsun-resize",
+        "mixed-resize": "isun",
     },
-    recipes={},
+    recipes={
+        "densenet-bc": Recipe(epochs=8, batch=64, weight_decay=1e-4),
+        "wrn": Recipe(epochs=8, batch=64, weight_decay=5e-4),
+        "mlp": PAPER_RECIPES["mlp"],
+    },
     epsilons=(0.0, 0.0008, 0.0016, 0.0024, 0.0032, 0.004),
     holdout=100,
     images=600,
