@@ -86,6 +86,44 @@ def data_sheet(name: str, output: Path, split: str, seed: int) -> None:
     click.echo(prepare.contact_sheet(images, output, seed=seed))
 
 
+# --- pages and the book -----------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("page", type=click.Path(path_type=Path))
+@click.option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="Lists as '[a, b]'.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The executed notebook.  [default: build/runs/]")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+def run(page: Path, parameter: tuple[tuple[str, str], ...], output: Path | None, quiet: bool) -> None:
+    """Run the notebook PAGE with papermill, checking its parameters first."""
+    from odinlib import notebook
+
+    output = output or Path("build/runs") / page.name
+    given = {name: notebook.parse(value) for name, value in parameter}
+    notebook.execute(page, output, given, progress=not quiet)
+    click.echo(output)
+
+
+@main.command()
+@click.option("--profile", default="demo", show_default=True, help="What the pages are made from.")
+@click.option("--cores", type=click.IntRange(1), help="Jobs at a time.  [default: as many as there are cores]")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+def book(profile: str, cores: int | None, dry_run: bool) -> None:
+    """Make the book, running again only the pages that changed; see the Snakefile."""
+    import subprocess
+
+    root = Path(__file__).resolve().parent.parent
+    if not (root / "Snakefile").is_file():
+        raise UserError("the Snakefile is not beside odinlib", remedy="run it from a checkout of the project")
+    check_choice("profile", profile, ("demo", "paper"))
+    command = ["snakemake", "--cores", str(cores or "all"), "--config", f"profile={profile}", "--quiet", "rules"]
+    done = subprocess.run([sys.executable, "-m", *command, *(["--dry-run"] if dry_run else [])], cwd=root, check=False)
+    if done.returncode:
+        raise UserError("the book was not made", remedy="the job that failed is named above")
+    if not dry_run:
+        click.echo(root / "book" / "_build" / "html" / "index.html")
+
+
 def _table(header: list[str], rows: list[list[str]]) -> str:
     """Columns of text, two spaces apart."""
     lines = [header, *rows]

@@ -1,0 +1,72 @@
+"""What a page of the book depends on: the modules of this package that its notebook reaches by importing them."""
+
+import ast
+import functools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from odinlib import notebook
+
+_PACKAGE = Path(__file__).resolve().parent
+#: Its own imports serve to look at the types of a profile's fields; no number on a page depends on them.
+_LEAVES = {"odinlib.notebook"}
+
+
+def modules(page: str | Path) -> list[str]:
+    """The files of this package, with the tables beside them, that the notebook `page` uses, directly or not.
+
+    Imports are read, not run, wherever they stand, so the list holds rather too many than too few.
+    """
+    cells = json.loads(Path(page).read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    waiting = {name for source in sources for name in _imports(ast.parse(source), "")}
+    seen: dict[str, Path] = {}
+    while waiting:
+        name = waiting.pop()
+        path = _file(name)
+        if path is None or name in seen:
+            continue
+        seen[name] = path
+        waiting.add(name.rpartition(".")[0])
+        if name not in _LEAVES:
+            waiting.update(_imports_of(name, path))
+    tables = [table for path in seen.values() if path.name == "__init__.py" for table in path.parent.glob("*.csv")]
+    return sorted(str(path) for path in (*seen.values(), *tables))
+
+
+def profile_option(page: str | Path, profile: str) -> str:
+    """`odin run`'s option that makes a page with this profile; nothing for a page without one.
+
+    Raises:
+        UserError: the notebook is not there, or its parameters are not plain literals.
+    """
+    return f"-p profile {profile}" if "profile" in notebook.declared(page) else ""
+
+
+@functools.cache
+def _imports_of(name: str, path: Path) -> tuple[str, ...]:
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    return tuple(_imports(ast.parse(path.read_text(encoding="utf-8")), package))
+
+
+def _imports(tree: ast.AST, package: str) -> Iterator[str]:
+    """Names that may be modules of this package; `package` is what a relative import starts from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            parents = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*parents, *([node.module] if node.module else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _file(name: str) -> Path | None:
+    """The file of the module `name`, if it is one of this package."""
+    first, *parts = name.split(".")
+    if first != _PACKAGE.name:
+        return None
+    path = _PACKAGE.joinpath(*parts)
+    candidates = (path / "__init__.py", path.with_suffix(".py")) if parts else (path / "__init__.py",)
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
