@@ -34,6 +34,7 @@ from odinlib.errors import Missing, UserError
 
 Arrays = dict[str, np.ndarray]
 Config = Mapping[str, Any]
+MANIFEST = "MANIFEST.json"  # of a folder of artefacts that are not to change any more
 
 
 class Refused(UserError):
@@ -126,7 +127,12 @@ def load(path: str | Path, config: Config | None = None) -> Artefact:
 
 
 def load_or_compute(
-    path: str | Path, config: Config, compute: Callable[[], Mapping[str, np.ndarray]], *, why_not: str | None = None
+    path: str | Path,
+    config: Config,
+    compute: Callable[[], Mapping[str, np.ndarray]],
+    *,
+    why_not: str | None = None,
+    inputs: Callable[[], Mapping[str, str]] = dict,
 ) -> Artefact:
     """Read the artefact at `path`, or compute it and write it there.
 
@@ -135,13 +141,18 @@ def load_or_compute(
         config: everything it depends on.
         compute: gives the arrays.
         why_not: where set, nothing may be computed here: the reason, shown to the user.
+        inputs: gives the SHA-256 of whatever the arrays come from, as far as it is on this machine. It is recorded, and
+            an artefact of other inputs is computed again; where nothing may be computed, the record stands.
 
     Raises:
         Missing: there is no such artefact, and `why_not` says why it cannot be computed.
         Refused: it must not be used, and cannot be computed.
     """
     try:
-        return load(path, config)
+        found = load(path, config)
+        if why_not is None:
+            _check_inputs(path, found.provenance.get("inputs", {}), inputs())
+        return found
     except FileNotFoundError:
         if why_not is not None:
             raise Missing(f"{path} is not recorded", remedy=why_not) from None
@@ -151,8 +162,14 @@ def load_or_compute(
         print(f"{refusal}: computing it again", file=sys.stderr)
     start = time.perf_counter()
     arrays = dict(compute())
-    save(path, arrays, config, provenance(seconds=time.perf_counter() - start))
+    save(path, arrays, config, provenance(seconds=time.perf_counter() - start, inputs=dict(inputs())))
     return load(path, config)
+
+
+def _check_inputs(path: str | Path, recorded: Mapping[str, str], here: Mapping[str, str]) -> None:
+    for what in recorded.keys() & here.keys():
+        if recorded[what] != here[what]:
+            raise Refused(f"{path} was made from other {what} than those on this machine")
 
 
 def in_shards(
@@ -162,6 +179,7 @@ def in_shards(
     compute: Callable[[slice], Mapping[str, np.ndarray]],
     *,
     size: int = 250,
+    inputs: Callable[[], Mapping[str, str]] = dict,
 ) -> Arrays:
     """Compute an artefact's arrays a shard of images at a time, keeping every finished shard beside `path`.
 
@@ -174,14 +192,14 @@ def in_shards(
         count: images in all.
         compute: gives the arrays of the images in a slice.
         size: images in a shard.
+        inputs: see `load_or_compute`.
     """
     parts = []
     for start in range(0, count, size):
         piece = slice(start, min(start + size, count))
         shard = {**config, "shard": [piece.start, piece.stop]}
-        parts.append(
-            load_or_compute(_shards(path) / f"{start:06d}.npz", shard, lambda piece=piece: compute(piece)).arrays
-        )
+        part = _shards(path) / f"{start:06d}.npz"
+        parts.append(load_or_compute(part, shard, lambda piece=piece: compute(piece), inputs=inputs).arrays)
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 
 
@@ -193,6 +211,34 @@ def forget_shards(path: str | Path) -> None:
 def _shards(path: str | Path) -> Path:
     path = Path(path)
     return path.with_name(f"{path.name}.shards")
+
+
+def check_sealed(path: str | Path, folder: str | Path) -> None:
+    """Refuse a file that its folder's manifest lists with another SHA-256.
+
+    Raises:
+        Refused: it is not the file that was sealed.
+    """
+    recorded = manifest(folder).get(Path(path).relative_to(folder).as_posix())
+    if recorded and Path(path).exists() and file_digest(path) != recorded["sha256"]:
+        raise Refused(f"{path} is not the file in {MANIFEST}", remedy="restore it, or run `odin seal` if it is right")
+
+
+def manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
+    """What the manifest of a folder says of each file, by its path in there: sha256, bytes. Empty without one."""
+    try:
+        files: dict[str, dict[str, Any]] = json.loads((Path(folder) / MANIFEST).read_text())["files"]
+        return files
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{Path(folder) / MANIFEST} is damaged ({error!r})", remedy="restore it") from error
+
+
+def file_digest(path: str | Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def provenance(**extra: Any) -> dict[str, Any]:

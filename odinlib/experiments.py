@@ -78,10 +78,9 @@ def network(profile: Profile, name: str, id_set: str) -> nn.Module:
         Missing: it is not there, and this profile only reads, or its data or its foreign weights are not there.
     """
     path = network_path(profile, name, id_set)
-    config = _network_config(profile, name, id_set)
-    return _network(
-        path, artefacts.digest(config), functools.partial(_train, profile, name, id_set, path), profile.device
-    )
+    if not path.exists():
+        _train(profile, name, id_set, path)
+    return _network(path, artefacts.digest(_network_config(profile, name, id_set)), profile.device)
 
 
 def responses(profile: Profile, name: str, id_set: str, images: str) -> Responses:
@@ -443,9 +442,7 @@ def fast_network(profile: Profile, name: str, id_set: str) -> nn.Module:
 
 
 @functools.lru_cache(maxsize=4)
-def _network(path: Path, config_digest: str, make: Callable[[], None], device: str) -> nn.Module:
-    if not path.exists():
-        make()
+def _network(path: Path, config_digest: str, device: str) -> nn.Module:
     found, card = weights.load_weights(path)
     if card.get("config_sha256", config_digest) != config_digest:
         raise artefacts.Refused(f"{path} was trained with another recipe", remedy="delete it and run again")
@@ -529,10 +526,22 @@ def _artefact(
                 bar.update(piece.stop - bar.n)
                 return arrays
 
-            return artefacts.in_shards(path, own, count, counted)
+            return artefacts.in_shards(path, own, count, counted, inputs=inputs)
+
+    def inputs() -> dict[str, str]:
+        """The SHA-256 of the weights and of the images, of those that are here."""
+        found = {}
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            card = network_path(profile, name, id_set).with_suffix(".json").read_text()
+            found["weights"] = json.loads(card)["sha256"]
+        with contextlib.suppress(UserError):  # embedded images and noise come with this package
+            found["images"] = datasets.prepared.provenance(own["set"])["sha256"]
+        return found
 
     why_not = None if profile.compute else _command("respond", profile, name, id_set)
-    arrays = artefacts.load_or_compute(path, own, compute, why_not=why_not).arrays
+    if why_not:
+        artefacts.check_sealed(path, profile.folder)
+    arrays = artefacts.load_or_compute(path, own, compute, why_not=why_not, inputs=inputs).arrays
     artefacts.forget_shards(path)
     return arrays
 
@@ -573,48 +582,64 @@ def _command(job: str, profile: Profile, name: str, id_set: str) -> str:
 
 
 def near_pairs(profile: Profile) -> list[tuple[str, str, str]]:
-    """Table 12: the first network on the first ID set against the second one, and back."""
+    """Table 12: the first network on the first ID set against the second one, and back; none with one ID set."""
+    if len(profile.id_sets) < 2:
+        return []
     first, second = profile.id_sets[:2]
     return [(profile.networks[0], first, second), (profile.networks[0], second, first)]
 
 
 def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
-    """Make every artefact that the book needs of one network, yielding a line for each as it is done."""
-    ood_sets = list(profile.ood_sets[id_set])
-    ood_sets += [ood for network, own, ood in near_pairs(profile) if (network, own) == (name, id_set)]
-    for images in (id_set, *ood_sets):
-        responses(profile, name, id_set, images)
-        yield f"responses of {name} ({id_set}) to {images}"
-    if id_set == profile.grey_id_set:
-        return
-    for images in (id_set, *ood_sets):
-        grid(profile, name, id_set, images)
-        yield f"grid of {name} ({id_set}) on {images}"
-    if id_set == profile.id_sets[0] and name in profile.networks:
-        for images in (id_set, *profile.ood_sets[id_set]):
-            curve(profile, name, id_set, images)
-            if name == profile.networks[0]:
-                predictions(profile, name, id_set, images)
-            test_scores(profile, name, id_set, images, profile.fixed_temperature, profile.fixed_epsilon)
-            yield f"curves of {name} ({id_set}) on {images}"
-        if name == profile.networks[0]:
-            for images in (id_set, *(profile.tuning_size_sets or profile.ood_sets[id_set])):
-                grid(profile, name, id_set, images, holdout=max(profile.tuning_sizes))
-                yield f"larger grid of {name} ({id_set}) on {images}"
-    for ood_set in ood_sets:
+    """Make every artefact that the book needs of one network, yielding a line for each as it is done.
+
+    An OOD set whose images are not here is named, and left out from then on.
+
+    Raises:
+        Missing: the network, or its own set, cannot be had here.
+    """
+    near = [ood for network, own, ood in near_pairs(profile) if (network, own) == (name, id_set)]
+    sets = list(dict.fromkeys((id_set, *profile.ood_sets[id_set], *near)))
+
+    def each(what: str, wanted: Iterable[str], job: Callable[[str], object]) -> Iterator[str]:
+        for images in [s for s in wanted if s in sets]:
+            try:
+                job(images)
+                yield f"{what} of {name} ({id_set}) on {images}"
+            except Missing as reason:
+                if images == id_set:
+                    raise
+                sets.remove(images)
+                yield f"without {images}: {reason}"
+
+    def curves(images: str) -> None:
+        curve(profile, name, id_set, images)
+        test_scores(profile, name, id_set, images, profile.fixed_temperature, profile.fixed_epsilon)
+
+    def tuned(ood_set: str) -> None:
         chosen = tune(profile, name, id_set, ood_set)
         for images in (id_set, ood_set):
             test_scores(profile, name, id_set, images, chosen.temperature, chosen.epsilon)
-        yield f"{name} ({id_set}) against {ood_set}: T = {chosen.temperature:g}, epsilon = {chosen.epsilon:g}"
-    if id_set == profile.id_sets[0] and name in profile.networks[:2]:
+
+    yield from each("responses", sets, lambda images: responses(profile, name, id_set, images))
+    if id_set == profile.grey_id_set:
+        return
+    yield from each("grid", sets, lambda images: grid(profile, name, id_set, images))
+    first = id_set == profile.id_sets[0]
+    if first and name in profile.networks:
+        yield from each("curves", (id_set, *profile.ood_sets[id_set]), curves)
+    sizes = profile.tuning_size_sets or profile.ood_sets[id_set]
+    if first and name == profile.networks[0]:
+        largest = max(profile.tuning_sizes)
+        yield from each("larger grid", (id_set, *sizes), lambda s: grid(profile, name, id_set, s, holdout=largest))
+    yield from each("tuned scores", sets[1:], tuned)
+    if first and name in profile.networks[:2] and len(sets) > 1:
         from odinlib import effects  # which stands on this module, and asks for every setting that Appendix H tries
 
-        effects.transfer(profile, name, id_set, profile.ood_sets[id_set])
-        effects.tuning_rules(profile, name, id_set, profile.ood_sets[id_set])
+        ood_sets = [s for s in profile.ood_sets[id_set] if s in sets]
+        effects.transfer(profile, name, id_set, ood_sets)
+        effects.tuning_rules(profile, name, id_set, ood_sets)
         if name == profile.networks[0]:
-            effects.tuning_size_effect(profile, name, id_set, profile.tuning_size_sets or profile.ood_sets[id_set])
+            effects.tuning_size_effect(profile, name, id_set, [s for s in sizes if s in sets])
         yield f"{name} ({id_set}) across tuning sets"
     if name == profile.networks[0]:
-        for ood_set in profile.ood_sets[id_set]:
-            distance(profile, id_set, ood_set)
-        yield f"distances of {id_set}"
+        yield from each("distance", profile.ood_sets[id_set], lambda ood_set: distance(profile, id_set, ood_set))

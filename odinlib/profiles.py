@@ -226,19 +226,30 @@ def _check(profile: Profile) -> None:
         networks.check_name(network)
         profile.recipe(network)
     for id_set in (*profile.id_sets, profile.grey_id_set):
-        check_choice("data set", id_set, datasets.names())
-        for ood_set in profile.ood_sets.get(id_set, ()):
-            check_choice("data set", ood_set, datasets.names())
+        datasets.title(id_set)  # which knows variants of a set that `names` does not list
+        if not profile.ood_sets.get(id_set):
+            raise UserError(f"{id_set} has no OOD sets", expected=f"an entry for {id_set!r} in ood_sets")
+        for ood_set in profile.ood_sets[id_set]:
+            datasets.title(ood_set)
             if ood_set == id_set:
                 raise UserError(f"{ood_set} is both in- and out-of-distribution", remedy="choose another OOD set")
     check_choice("split", profile.split, SPLITS)
     check_number("tpr", profile.tpr, above=0, at_most=1)
-    check_number("holdout", profile.holdout, at_least=1)
     check_number("fixed_temperature", profile.fixed_temperature, above=0)
     check_number("fixed_epsilon", profile.fixed_epsilon, at_least=0)
-    check_number("resamples", profile.resamples, at_least=2)
-    if profile.images is not None and check_number("images", profile.images, at_least=2) <= profile.holdout:
+    check_number("headline_epsilon", profile.headline_epsilon, at_least=0)
+    counts = {"holdout": 1, "images": 2, "curve_images": 1, "resamples": 2, "seed": 0}
+    for name, least in counts.items():
+        _check_count(name, getattr(profile, name), least)
+    for size in profile.tuning_sizes:
+        _check_count("tuning size", size, 1)
+    if profile.images is not None and profile.images <= profile.holdout:
         raise UserError(
             f"images is {profile.images} and holdout is {profile.holdout}",
             expected="more images than are held out",
         )
+
+
+def _check_count(name: str, value: int | None, least: int) -> None:
+    if value is not None and check_number(name, value, at_least=least) != int(value):
+        raise UserError(f"{name} is {value!r}", expected="a whole number")
