@@ -343,7 +343,7 @@ def _small(text: str) -> str:
 
 
 def _sign(number: float) -> int:
-    return (number > 0) - (number < 0)
+    return int(number > 0) - int(number < 0)
 
 
 def names(items: Iterable[str]) -> str:
