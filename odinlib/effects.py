@@ -165,7 +165,7 @@ def tuning_rules(profile: Profile, name: str, id_set: str, ood_sets: Sequence[st
             drawn = metrics.bootstrap(*pair, resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed)["fpr"]
             resampled[rule] = drawn
             low, high = metrics.interval(drawn - resampled["own"])
-            fpr = metrics.fpr_at_tpr(*pair, profile.tpr).item()
+            fpr = metrics.fpr_at_tpr(*pair, tpr=profile.tpr).item()
             rows.append(
                 {
                     "ood_set": ood_set,

@@ -101,18 +101,18 @@ def figure_15(measured: pd.DataFrame, title: str, tpr: float = 0.95) -> Figure:
     for position, name in enumerate(in_order([measured["ood_set"]]), start=1):
         rows = measured[measured["ood_set"] == name].sort_values("size")
         set_line(axis, rows["size"].to_numpy(), rows["fpr"].to_numpy(), name, position)
-    axis.set(
-        xlabel="Tuning images of each kind", ylabel=f"FPR at {100 * tpr:g} % TPR (%)", ylim=(-1, None), title=title
-    )
+    axis.set(xlabel="Tuning images of each kind", ylabel=f"FPR at {100 * tpr:g} % TPR (%)", title=title)
+    axis.set_ylim(-2, max(10, 1.05 * measured["fpr"].max()))
     shared_legend(figure, axis, columns=2)
     return figure
 
 
-def tuning_rules(measured: pd.DataFrame, title: str, tpr: float = 0.95) -> Figure:
+def tuning_rules(measured: pd.DataFrame, rule_titles: Mapping[str, str], title: str, tpr: float = 0.95) -> Figure:
     """FPR on every set by each way to choose T and epsilon: what each choice buys and what it costs.
 
     Args:
         measured: columns ood_set, rule, fpr (of `effects.tuning_rules`).
+        rule_titles: rule to its title (`effects.RULES`).
         title: of the network.
         tpr: the true positive rate of the FPR.
     """
@@ -125,7 +125,7 @@ def tuning_rules(measured: pd.DataFrame, title: str, tpr: float = 0.95) -> Figur
         places = np.array([sets.index(name) for name in rows["ood_set"]])
         places = places + 0.09 * (position - (len(rules) - 1) / 2)  # apart, so that equal rates do not hide each other
         marker, colour = MARKERS[position % len(MARKERS)], COLOURS[position % len(COLOURS)]
-        axis.scatter(rows["fpr"], places, s=26, marker=marker, color=colour, label=rule)
+        axis.scatter(rows["fpr"], places, s=26, marker=marker, color=colour, label=rule_titles.get(rule, rule))
     axis.set_yticks(range(len(sets)), [datasets.title(name) for name in sets])
     axis.invert_yaxis()
     axis.set(xlabel=f"FPR at {100 * tpr:g} % TPR (%)", title=title)
@@ -133,22 +133,18 @@ def tuning_rules(measured: pd.DataFrame, title: str, tpr: float = 0.95) -> Figur
     return figure
 
 
-def mean_score(measured: pd.DataFrame, titles: Mapping[str, str], temperature: float) -> Figure:
+def mean_score(measured: Mapping[str, pd.DataFrame], temperature: float) -> Figure:
     """The mean score of held-out in-distribution images against epsilon: the curve that Hsu et al. maximise.
 
     Args:
-        measured: columns network, epsilon, score (of `effects.mean_scores`).
-        titles: network to its title; a curve each.
+        measured: title of a network, to columns epsilon, score (of `effects.mean_scores`); a curve each.
         temperature: T of the scores.
     """
-    check_frames([measured], ["network", "epsilon", "score"])
+    check_frames(list(measured.values()), ["epsilon", "score"])
     figure, axes = panels(1, 1, size=(5.2, 3.2))
     axis = axes[0, 0]
-    for position, (name, title) in enumerate(titles.items()):
-        rows = measured[measured["network"] == name].sort_values("epsilon")
-        if rows.empty:
-            continue
-        colour = COLOURS[position + 1]
+    for position, (title, frame) in enumerate(measured.items()):
+        rows, colour = frame.sort_values("epsilon"), COLOURS[position + 1]
         axis.plot(rows["epsilon"], rows["score"], color=colour, marker=MARKERS[position], label=title)
         best = rows.loc[rows["score"].idxmax()]
         axis.plot(best["epsilon"], best["score"], marker="o", markersize=11, color=colour, fillstyle="none")
