@@ -199,7 +199,7 @@ def in_shards(
         piece = slice(start, min(start + size, count))
         shard = {**config, "shard": [piece.start, piece.stop]}
         part = _shards(path) / f"{start:06d}.npz"
-        parts.append(load_or_compute(part, shard, lambda piece=piece: compute(piece), inputs=inputs).arrays)
+        parts.append(load_or_compute(part, shard, functools.partial(compute, piece), inputs=inputs).arrays)
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 
 

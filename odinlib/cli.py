@@ -2,13 +2,14 @@
 
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 import odinlib
-from odinlib.errors import UserError, check_choice
+from odinlib.errors import Missing, UserError, check_choice
 
 
 class Group(click.Group):
@@ -20,6 +21,9 @@ class Group(click.Group):
         except UserError as error:
             click.echo(f"error: {error}", err=True)
             ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("stopped; the same command goes on from here", err=True)
+            ctx.exit(130)
 
 
 @click.group(cls=Group)
@@ -122,6 +126,154 @@ def book(profile: str, cores: int | None, dry_run: bool) -> None:
         raise UserError("the book was not made", remedy="the job that failed is named above")
     if not dry_run:
         click.echo(root / "book" / "_build" / "html" / "index.html")
+
+
+# --- networks, responses and the record -------------------------------------------------------------------------------
+
+
+class Numbers(click.ParamType):
+    """Numbers separated by commas."""
+
+    name = "numbers"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not numbers separated by commas", param, ctx)
+
+
+def _profile(default: str) -> Callable[[Any], Any]:
+    return click.option("--profile", default=default, show_default=True, help="demo or paper.")
+
+
+def _chosen(command: Any) -> Any:
+    """The options that choose one network of a profile, or all."""
+    for option in (
+        click.option("--device", help="auto, cuda, mps or cpu."),
+        click.option("--all", "everything", is_flag=True, help="Every network of the profile, in order."),
+        click.option("--id-set", help="What it is trained on, such as cifar10."),
+        click.option("--network", help="Such as densenet-bc-100-12."),
+        _profile("demo"),
+    ):
+        command = option(command)
+    return command
+
+
+def _jobs(profile: Any, network: str | None, id_set: str | None, everything: bool) -> list[tuple[str, str]]:
+    from odinlib import networks, record
+
+    if everything:
+        return record.jobs(profile)
+    if not network or not id_set:
+        raise click.UsageError("give --network and --id-set, or --all")
+    profile.recipe(networks.check_name(network))
+    return [(network, check_choice("ID set", id_set, profile.ood_sets))]
+
+
+@main.command()
+@_chosen
+@click.option("--seed", type=click.IntRange(0), help="Of the weights and the batches; another one gets its own file.")
+def train(
+    profile: str, network: str | None, id_set: str | None, everything: bool, device: str | None, seed: int | None
+) -> None:
+    """Train a network, unless it is there. Stopped, it continues after its last whole epoch."""
+    from odinlib import experiments, profiles
+
+    chosen = profiles.configure(profile, compute=True, device=device, seed=seed)
+    for job in _jobs(chosen, network, id_set, everything):
+        experiments.network(chosen, *job)
+        accuracy = experiments.card(chosen, *job).get("accuracy")
+        told = "" if accuracy is None else f": test accuracy {100 * accuracy:.2f} %"
+        click.echo(f"{experiments.network_path(chosen, *job)}{told}")
+
+
+@main.command()
+@_chosen
+def respond(profile: str, network: str | None, id_set: str | None, everything: bool, device: str | None) -> None:
+    """Record all that the book needs of a network's answers to its sets. Stopped, it continues."""
+    from odinlib import experiments, profiles
+
+    chosen = profiles.configure(profile, compute=True, device=device)
+    failed = 0
+    for job in _jobs(chosen, network, id_set, everything):
+        try:
+            for line in experiments.respond(chosen, *job):
+                click.echo(line)
+        except Missing as reason:
+            if not everything:
+                raise
+            failed += 1
+            click.echo(f"without {' on '.join(job)}: {reason}", err=True)
+    if failed:
+        raise Missing(f"{failed} networks could not respond", remedy="`odin status` says what they need")
+
+
+@main.command("import-weights")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--network", required=True, help="Its architecture, such as densenet-bc-100-12.")
+@click.option("--id-set", required=True, help="What it was trained on.")
+@click.option("--classes", type=click.IntRange(2), required=True, help="How many it tells apart.")
+@click.option("--mean", type=Numbers(), required=True, help="Per channel, of pixels in [0, 1]: 0.4914,0.4822,0.4465.")
+@click.option("--std", type=Numbers(), required=True, help="Likewise.")
+@click.option("--size", type=click.IntRange(1), default=32, show_default=True, help="Of its images, in pixels.")
+@click.option("--note", help="Where it comes from, for its card.")
+@_profile("paper")
+def import_weights(profile: str, source: Path, network: str, id_set: str, **options: Any) -> None:
+    """Bring the checkpoint SOURCE, a state dict or a pickled module, into a profile; nothing in it is run."""
+    from odinlib import profiles, record
+
+    path, card = record.import_weights(profiles.get(profile), source, network, id_set, **options)
+    accuracy = card.get("accuracy")
+    told = card.get("accuracy_note", "accuracy not measured")
+    click.echo(f"{path}: " + (told if accuracy is None else f"test accuracy {100 * accuracy:.2f} %"))
+
+
+@main.command()
+@_profile("paper")
+def status(profile: str) -> None:
+    """Show what is recorded, what can be computed here, and what is missing for the rest."""
+    from odinlib import profiles
+    from odinlib import status as found
+
+    chosen = profiles.get(profile)
+    (header, *rows), missing = found.status(chosen)
+    click.echo(_table(header, rows))
+    if missing["data"]:
+        click.echo(f"no data: {', '.join(missing['data'])} (`odin data status` says how to make them)")
+    if missing["weights"]:
+        click.echo(
+            f"no weights: {', '.join(missing['weights'])} (`odin train` with the images, or `odin import-weights`)"
+        )
+    if any("computable" in cell for row in rows for cell in row):
+        click.echo(
+            f"computable: `odin respond --profile {profile} --network NETWORK --id-set SET`; training takes hours"
+        )
+
+
+@main.command()
+@_profile("paper")
+def seal(profile: str) -> None:
+    """Write the record's tables and its manifest, MANIFEST.json."""
+    from odinlib import profiles, record
+
+    for line in record.seal(profiles.get(profile)):
+        click.echo(line)
+
+
+@main.command()
+@_profile("paper")
+def verify(profile: str) -> None:
+    """Check the record: every file, and every table against what the recorded responses and scores give."""
+    from odinlib import profiles, record
+
+    chosen = profiles.get(profile)
+    problems = record.verify(chosen)
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise UserError(f"{chosen.folder} is not as it should be", expected=f"none of the {len(problems)} lines above")
+    click.echo(f"{chosen.folder} is as it was sealed, and its tables follow from it")
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

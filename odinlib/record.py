@@ -1,0 +1,337 @@
+"""The record of a profile: bringing weights into it, sealing it, and checking every number of it.
+
+Sealing computes the tables from the recorded responses and scores, and lists every file with its SHA-256:
+
+    tables/<table>.csv      one row per number, and beside it a `.json` that says what it was computed with
+    MANIFEST.json           {"files": {path: {"sha256", "bytes"}}}
+
+Checking needs neither images nor weights, only the record.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from odinlib import artefacts, datasets, experiments
+from odinlib.artefacts import MANIFEST, Artefact
+from odinlib.errors import Missing, UserError
+from odinlib.networks import train, weights
+from odinlib.profiles import Profile
+
+_TOLERANCE = 1e-5  # relative: the digits of a table, and what the sums of another machine may differ by
+_UNFINISHED = re.compile(r"(^|/)\.|\.shards/|\.checkpoint$")
+
+
+def jobs(profile: Profile) -> list[tuple[str, str]]:
+    """Every (network, ID set) of a profile, in the paper's order."""
+    pairs = [(name, id_set) for id_set in profile.id_sets for name in profile.networks]
+    return [*pairs, (profile.grey_network, profile.grey_id_set)]
+
+
+# --- Foreign weights --------------------------------------------------------------------------------------------------
+
+
+def import_weights(
+    profile: Profile,
+    source: str | Path,
+    name: str,
+    id_set: str,
+    *,
+    classes: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    size: int = 32,
+    note: str | None = None,
+) -> tuple[Path, dict[str, Any]]:
+    """Bring a foreign checkpoint to where the profile looks for the network, with a card that says what it is.
+
+    Its accuracy is measured on the ID set's test images, where they are here.
+
+    Args:
+        profile: whose network it becomes.
+        source: the checkpoint, see `odinlib.networks.weights.import_checkpoint`.
+        name, id_set: the architecture, and what it was trained on.
+        classes: the number of its logits.
+        mean, std: for each channel what its training normalised pixels in [0, 1] by.
+        size: height and width of its images in pixels.
+        note: where it comes from.
+
+    Returns:
+        Where the weights are, and their card.
+
+    Raises:
+        UserError: other weights are there already, or the checkpoint cannot be read or does not fit.
+    """
+    datasets.title(id_set)
+    path = experiments.network_path(profile, name, id_set)
+    network, card = weights.import_checkpoint(
+        source, name, classes, mean=mean, std=std, channels=len(mean), size=size, id_set=id_set, note=note
+    )
+    if path.exists():
+        found = weights.load_weights(path)[1]
+        if found.get("source_sha256") != card["source_sha256"]:
+            raise UserError(f"{path} is there already", remedy="delete it, and with it all that was computed from it")
+        if (found["normalisation"]["mean"], found["normalisation"]["std"]) == (list(mean), list(std)):
+            return path, found
+        raise UserError(f"{path} was imported with another mean or std", remedy="delete it first")
+    try:
+        card["accuracy"] = train.accuracy(network, datasets.load(id_set, "test"))
+    except Missing as reason:
+        card["accuracy_note"] = f"not measured: {reason}"
+    origin = profile.origins.get(f"{name}_{id_set}") or note or f"imported from {card['source']}"
+    return path, weights.save_weights(network, path, {**card, "origin": origin, **artefacts.provenance()})
+
+
+# --- Sealing ----------------------------------------------------------------------------------------------------------
+
+
+def detections(profile: Profile) -> pd.DataFrame:
+    """Tables 2, 3 and 12: the rows of `experiments.detection` for every recorded pair."""
+    pairs = [(name, id_set, ood_set) for name, id_set in jobs(profile) for ood_set in profile.ood_sets[id_set]]
+    return experiments.detections(profile, list(dict.fromkeys([*pairs, *experiments.near_pairs(profile)])))[0]
+
+
+def distances(profile: Profile) -> pd.DataFrame:
+    """Appendix G: MMD, energy distance and their tests for every recorded pair of sets."""
+    pairs = [(id_set, ood_set) for id_set in profile.id_sets for ood_set in profile.ood_sets[id_set]]
+    found, _ = experiments.gather(lambda *pair: experiments.distance(profile, *pair), pairs)
+    keys = ("id_set", "ood_set")
+    rows = [{**dict(zip(keys, pair, strict=True)), **dataclasses.asdict(value)} for pair, value in found.items()]
+    return pd.DataFrame(rows)
+
+
+def test_errors(profile: Profile) -> pd.DataFrame:
+    """Table 1: the test error of every recorded network, in percent."""
+    found, _ = experiments.gather(lambda *job: experiments.test_error(profile, *job), jobs(profile))
+    rows = [{"network": job[0], "id_set": job[1], "test_error": 100 * error} for job, error in found.items()]
+    return pd.DataFrame(rows)
+
+
+TABLES: dict[str, Callable[[Profile], pd.DataFrame]] = {
+    "detections": detections,
+    "distances": distances,
+    "test-errors": test_errors,
+}
+
+
+def seal(profile: Profile) -> Iterator[str]:
+    """Write the tables and the manifest of what is recorded, yielding a line for each file written.
+
+    While this goes on, and if it fails, there is no manifest: the record is not sealed.
+
+    Raises:
+        UserError: an artefact is damaged or of another configuration.
+    """
+    reading = dataclasses.replace(profile, compute=False)
+    (profile.folder / MANIFEST).unlink(missing_ok=True)
+    problems = list(_artefact_problems(reading, set()))
+    if problems:
+        raise UserError(f"the record cannot be sealed: {problems[0]}", remedy="`odin verify` names every problem")
+    told = {key: getattr(profile, key) for key in ("tpr", "holdout", "images", "split", "seed", "resamples")}
+    for name, measure in TABLES.items():
+        frame = measure(reading)
+        path = profile.folder / "tables" / f"{name}.csv"
+        with contextlib.suppress(OSError, ValueError):  # a table that is not there or cannot be read is written
+            if not _differences(pd.read_csv(path), frame):
+                continue
+        if frame.empty:
+            path.unlink(missing_ok=True)
+            continue
+        with artefacts.write_atomically(path) as file:
+            file.write(_csv(frame).encode())
+        about = {"table": name, "profile": profile.name, **told, **artefacts.provenance()}
+        with artefacts.write_atomically(path.with_suffix(".json")) as file:
+            file.write((json.dumps(about, indent=2) + "\n").encode())
+        yield f"{path}: {len(frame)} rows"
+    sums = {
+        path: {"sha256": artefacts.file_digest(profile.folder / path), "bytes": (profile.folder / path).stat().st_size}
+        for path in _files(profile.folder)
+    }
+    with artefacts.write_atomically(profile.folder / MANIFEST) as file:
+        file.write((json.dumps({"profile": profile.name, "files": sums}, indent=1) + "\n").encode())
+    total = sum(entry["bytes"] for entry in sums.values())
+    yield f"{profile.folder / MANIFEST}: {len(sums)} files, {total / 1e6:.1f} MB"
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return frame.to_csv(index=False, float_format="%.7g", lineterminator="\n")
+
+
+def _files(folder: Path) -> list[str]:
+    """The finished files under a folder, as paths in it."""
+    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return [path for path in found if path != MANIFEST and not _UNFINISHED.search(path)]
+
+
+# --- Checking ---------------------------------------------------------------------------------------------------------
+
+
+def verify(profile: Profile) -> list[str]:
+    """Everything that is wrong with a profile's record, a line each; empty where nothing is.
+
+    The files against the manifest; every artefact's digest, configuration and lengths; the weights against their
+    cards; the tables against what the recorded responses and scores give.
+
+    Raises:
+        Missing: nothing is recorded.
+    """
+    reading = dataclasses.replace(profile, compute=False)
+    if not profile.folder.is_dir() or not _files(profile.folder):
+        raise Missing(f"nothing is recorded in {profile.folder}", remedy="`odin respond --all`, then `odin seal`")
+    named: set[str] = set()
+    problems = list(_manifest_problems(profile.folder, named))
+    problems += _artefact_problems(reading, named)
+    return problems + list(_table_problems(reading, not problems))
+
+
+def _manifest_problems(folder: Path, named: set[str]) -> Iterator[str]:
+    if not (folder / MANIFEST).exists():
+        yield f"{MANIFEST} is not there; `odin seal` writes it"
+        return
+    try:
+        recorded = artefacts.manifest(folder)
+    except UserError as error:
+        yield str(error)
+        return
+    there = set(_files(folder))
+    for path in sorted(recorded.keys() | there):
+        if path not in there:
+            yield f"{path} is missing"
+        elif path not in recorded:
+            yield f"{path} is not in {MANIFEST}"
+        elif artefacts.file_digest(folder / path) != recorded[path]["sha256"]:
+            size, now = recorded[path]["bytes"], (folder / path).stat().st_size
+            how = f"has {now} bytes instead of {size}" if now != size else "has other bytes"
+            yield f"{path} {how}: its SHA-256 is not that of {MANIFEST}"
+        else:
+            continue
+        named.add(path)
+
+
+def _artefact_problems(profile: Profile, named: set[str]) -> Iterator[str]:
+    """What is wrong with the artefacts and the weights themselves; those already `named` are passed over."""
+    found: dict[str, Artefact] = {}
+    cards: dict[str, str] = {}
+    for path in _files(profile.folder):
+        file = profile.folder / path
+        if path in named:
+            continue
+        try:
+            if file.suffix == ".npz":
+                found[path] = artefacts.load(file)
+                _read_as_a_page_does(profile, path, found[path].config)
+            elif file.suffix == ".safetensors":
+                cards[file.stem] = weights.load_weights(file)[1]["sha256"]
+        except (UserError, KeyError) as error:
+            found.pop(path, None)
+            yield str(error) if path in str(error) else f"{path}: {error}"
+    for path, problem in _wrong_lengths(found):
+        yield f"{path}: {problem}"
+    for path, artefact in found.items():
+        own = artefact.provenance.get("inputs", {}).get("weights")
+        if own and own != cards.get(Path(path).parent.name, own):
+            yield f"{path} was made with other weights than networks/{Path(path).parent.name}.safetensors"
+
+
+def _read_as_a_page_does(profile: Profile, path: str, config: dict[str, Any]) -> None:
+    """Read an artefact through `experiments`, which compares its configuration with the profile's.
+
+    One that was made with changed fields carries the digest of its configuration instead.
+    """
+    changed = re.search(r"-([0-9a-f]{8})$", Path(path).stem)
+    if changed:
+        if artefacts.digest(config)[:8] != changed[1]:
+            raise UserError(f"{path} is not named by its configuration")
+        return
+    if config["kind"] == "distance":
+        options = {key: config[key] for key in ("pixels", "permutations", "subsample")}
+        experiments.distance(profile, *config["sets"], **options)
+        return
+    key = (config["network"]["network"], config["network"]["id_set"], config["set"])
+    if config["kind"] == "responses":
+        experiments.responses(profile, *key)
+    elif config["kind"] == "grid":
+        experiments.grid(profile, *key, holdout=None if Path(path).stem == key[2] else config["holdout"])
+    elif config["kind"] == "curve":
+        experiments.curve(profile, *key)
+    else:
+        experiments.test_scores(profile, *key, config["temperature"], config["epsilon"])
+
+
+def _wrong_lengths(found: dict[str, Artefact]) -> Iterator[tuple[str, str]]:
+    """Artefacts with fewer or more images than they must have, each with what is wrong."""
+    seen = collections.defaultdict(list)  # how many images of a set the responses to it hold
+    for artefact in found.values():
+        if artefact.config["kind"] == "responses":
+            seen[_drawn(artefact)].append(artefact.arrays["logits"].shape[-1])
+    for path, artefact in found.items():
+        config = artefact.config
+        if config["kind"] == "distance":
+            continue
+        lengths = {name: array.shape[-1] for name, array in artefact.arrays.items()}
+        if len(set(lengths.values())) > 1:
+            yield path, "arrays of different lengths: " + ", ".join(f"{n} {name}" for name, n in lengths.items())
+            continue
+        total = config["images"] or max(seen[_drawn(artefact)], key=seen[_drawn(artefact)].count, default=None)
+        wanted = total
+        if config["kind"] == "grid":
+            wanted = config["holdout"]
+        elif config["kind"] != "responses" and total is not None:
+            wanted = min(total - config["holdout"], config.get("curve_images") or total)
+        count = next(iter(lengths.values()))
+        if wanted is not None and count != wanted:
+            yield path, f"{count} images instead of {wanted}"
+
+
+def _drawn(artefact: Artefact) -> tuple[str, int | None, int]:
+    """The images behind an artefact: their set, their number and the seed that drew them."""
+    return artefact.config["set"], artefact.config["images"], artefact.config["seed"]
+
+
+def _table_problems(profile: Profile, sound: bool) -> Iterator[str]:
+    """Where a recorded table is not what the record gives; `sound`: no artefact was found to be wrong."""
+    for name, measure in TABLES.items():
+        path = profile.folder / "tables" / f"{name}.csv"
+        try:
+            frame = measure(profile)
+            recorded = pd.read_csv(path) if path.exists() else None
+        except artefacts.Refused as error:
+            if sound:
+                yield f"tables/{name}.csv cannot be computed again: {error}"
+            continue
+        except ValueError as error:
+            yield f"tables/{name}.csv cannot be read ({error})"
+            continue
+        if recorded is None:
+            if not frame.empty:
+                yield f"tables/{name}.csv is not there; `odin seal` writes it"
+            continue
+        for difference in _differences(recorded, frame):
+            yield f"tables/{name}.csv: {difference}"
+
+
+def _differences(recorded: pd.DataFrame, frame: pd.DataFrame) -> list[str]:
+    """Where a table differs from the frame that was to be written there, a line each."""
+    wanted = pd.read_csv(io.StringIO(_csv(frame))) if not frame.empty else frame
+    if list(recorded.columns) != list(wanted.columns):
+        return [f"columns {', '.join(recorded.columns)} instead of {', '.join(wanted.columns)}"]
+    if len(recorded) != len(wanted):
+        return [f"{len(recorded)} rows instead of {len(wanted)}"]
+    found = []
+    for column in wanted.columns:
+        ours, theirs = wanted[column], recorded[column]
+        same = (ours == theirs) | (ours.isna() & theirs.isna())
+        if pd.api.types.is_numeric_dtype(ours) and pd.api.types.is_numeric_dtype(theirs):
+            same |= (ours - theirs).abs() <= _TOLERANCE * ours.abs() + _TOLERANCE / 10
+        for row in wanted.index[~same]:
+            what = ", ".join(str(value) for value in wanted.loc[row] if isinstance(value, str))
+            found.append(f"row {row + 1} ({what}): {column} is {theirs[row]}, computed again {ours[row]}")
+    return found
