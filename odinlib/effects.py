@@ -158,14 +158,16 @@ def tuning_rules(profile: Profile, name: str, id_set: str, ood_sets: Sequence[st
         }
         resampled = {}
         for rule, setting in settings.items():
-            pair = [
+            scores_in, scores_out = (
                 experiments.test_scores(profile, name, id_set, images, setting.temperature, setting.epsilon)
                 for images in (id_set, ood_set)
-            ]
-            drawn = metrics.bootstrap(*pair, resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed)["fpr"]
+            )
+            drawn = metrics.bootstrap(
+                scores_in, scores_out, resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed
+            )["fpr"]
             resampled[rule] = drawn
             low, high = metrics.interval(drawn - resampled["own"])
-            fpr = metrics.fpr_at_tpr(*pair, tpr=profile.tpr).item()
+            fpr = metrics.fpr_at_tpr(scores_in, scores_out, profile.tpr).item()
             rows.append(
                 {
                     "ood_set": ood_set,
