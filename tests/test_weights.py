@@ -453,4 +453,5 @@ def test_the_third_party_densenet_classifies_cifar10_as_published():
     source = Path(os.environ["ODINLIB_CHECKPOINTS"]) / "densenet-bc-100_cifar10_100epochs.pth.tar"
     network, _ = import_checkpoint(source, "densenet-bc-100-12", 10, mean=MEAN, std=STD)
     test_set = datasets.load("cifar10", "test")
-    assert accuracy(network.to(memory_format=torch.channels_last), test_set, batch=32) == 0.9454
+    found = accuracy(network.to(memory_format=torch.channels_last), test_set, batch=32)
+    assert found == pytest.approx(0.9454, abs=2e-4)  # an image or two may lie on the edge
