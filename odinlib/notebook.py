@@ -8,6 +8,7 @@ import ast
 import difflib
 import json
 import os
+import re
 import shlex
 import tempfile
 import time
@@ -100,14 +101,18 @@ def declared(notebook: str | Path) -> dict[str, Any]:
 
 
 def _parameters() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Defaults and given values in the running notebook: papermill's own cell, and the declarations above it."""
+    """Defaults and given values in the running notebook: papermill's own cell, and the declarations above it.
+
+    What was given is in the order of the declarations, except for unknown names, which come last.
+    """
     cells = _history()
     for index in reversed(range(len(cells))):
         if cells[index].startswith("# Parameters\n"):
-            given = _literals(cells[index])
+            given = _literals(cells[index]) or {}
             for above in reversed(cells[:index]):
                 if declared := _literals(above):
-                    return declared, given or {}
+                    known = {name: given[name] for name in declared if name in given}
+                    return declared, {**known, **given}
     return {}, {}
 
 
@@ -313,7 +318,7 @@ def _options(given: Mapping[str, Any]) -> list[str]:
     words = []
     for name, value in given.items():
         plain = value is None or isinstance(value, bool | int | float)
-        if plain or (isinstance(value, str) and parse(value) == value):
+        if plain or (isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w.-]*", value) and parse(value) == value):
             words += ["-p", name, shlex.quote(str(value))]
         else:
             text = yaml.safe_dump({name: value}, default_flow_style=True, width=10**6).strip()

@@ -1,15 +1,28 @@
-"""What several test files need."""
+"""What all tests share: the checkout, one thread each, and the book, built when a test first asks for it."""
+
+import fcntl
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from tiny import TINY
 
-from odinlib import profiles
+# Before anything imports torch or pyplot: tests run beside each other, and draw to files.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.fixture
-def tiny(tmp_path, monkeypatch):
-    """A tiny profile called `tiny`, its results and data in folders of their own."""
-    monkeypatch.setitem(profiles.PROFILES, "tiny", TINY)
-    monkeypatch.setenv("ODINLIB_RESULTS", str(tmp_path / "results"))
-    monkeypatch.setenv("ODINLIB_DATA", str(tmp_path / "data"))
-    return TINY
+@pytest.fixture(scope="session")
+def book() -> Path:
+    """The folder of the built book. What is still valid of it is not made again."""
+    (ROOT / "build").mkdir(exist_ok=True)
+    with (ROOT / "build" / "book.lock").open("w") as lock:  # several processes may run tests
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, "-m", "odinlib.cli", "book"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"`odin book` failed:\n{(done.stdout + done.stderr)[-6000:]}", pytrace=False)
+    return ROOT / "book" / "_build" / "html"

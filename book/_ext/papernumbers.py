@@ -1,26 +1,30 @@
 """The paper's own numbers: `figure-5` is Figure 5, `table-2` Table 2 and `eq-3` Equation 3, wherever they stand.
 
 Sphinx numbers figures, tables and equations in the order in which it meets them. Here the number is in the name, and
-what has no such name (a figure of our own) carries none. A captioned cell output named `table-...` counts as a table.
+what has no such name (a figure or an equation of our own) carries none. A captioned cell output named `table-...`
+counts as a table.
 """
 
 import copy
 import re
+import zlib
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 PAPER = {
-    "figure": re.compile(r"figure-(\w+)$"),
-    "table": re.compile(r"table-(\w+)$"),
-    "displaymath": re.compile(r"equation-eq-(\w+)$"),
+    "figure": re.compile(r"figure-(\d+[a-z]?)$"),
+    "table": re.compile(r"table-(\d+)$"),
+    "displaymath": re.compile(r"equation-eq-(\d+)$"),
 }
 
 
-class table_figure(nodes.figure):  # noqa: N801 - docutils finds visitors by this name
+class table_figure(nodes.figure):
     """A captioned cell output that is a table."""
 
 
@@ -33,6 +37,17 @@ class MarkTables(SphinxTransform):
         for node in list(self.document.findall(nodes.figure)):
             if type(node) is nodes.figure and any(name.startswith("table-") for name in node["names"]):
                 node.__class__ = table_figure
+
+
+class UnnumberEquations(SphinxPostTransform):
+    """Take the empty brackets from the equations that are not the paper's; they can still be linked to."""
+
+    default_priority = 400
+
+    def run(self, **kwargs: Any) -> None:
+        for node in self.document.findall(nodes.math_block):
+            if node.get("label") and not PAPER["displaymath"].match(f"equation-{node['label']}"):
+                node["number"] = None
 
 
 def give_back(app: Sphinx, env: BuildEnvironment) -> list[str]:
@@ -50,7 +65,7 @@ def renumber(app: Sphinx, env: BuildEnvironment) -> list[str]:
     return []
 
 
-def setup(app: Sphinx) -> dict[str, bool]:
+def setup(app: Sphinx) -> dict[str, int]:
     def visit(translator: Any, node: nodes.Element) -> None:
         translator.visit_figure(node)
 
@@ -59,6 +74,9 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
     app.add_enumerable_node(table_figure, "table", None, html=(visit, depart), latex=(visit, depart))
     app.add_transform(MarkTables)
+    app.add_post_transform(UnnumberEquations)
     app.connect("env-get-updated", give_back, priority=100)
     app.connect("env-get-updated", renumber, priority=900)
-    return {"parallel_read_safe": True, "parallel_write_safe": True}
+    # Pages are read anew when this file has changed.
+    version = zlib.crc32(Path(__file__).read_bytes())
+    return {"env_version": version, "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,61 @@
+# make book    the book, from nothing        make test    every check, from nothing
+# Both set up .venv first. The second call installs nothing and recomputes nothing that is still valid.
+
+PYTHON ?= python3
+PROFILE ?= demo
+CORES ?= all
+
+BIN := .venv/bin
+READY := .venv/ready
+# Jupyter would start another environment's Python if these were set.
+unexport JUPYTER_PATH JUPYTER_PREFER_ENV_PATH
+
+.DEFAULT_GOAL := help
+.PHONY: help setup book test lint lock clean distclean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## .venv with the pinned requirements and the package
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "error: $$($(PYTHON) --version) is too old; expected Python 3.11 or newer; set PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "error: $(PYTHON) cannot make environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+book: $(READY) ## run the notebooks that changed and render the book (PROFILE=demo|paper, CORES=n)
+	$(BIN)/odin book --profile $(PROFILE) --cores $(CORES)
+
+test: $(READY) lint ## every check: style, types, library, notebooks, the built book
+	@sh tests/chromium.sh
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+# pip resolves without installing; CUDA's parts exist for Linux alone, and elsewhere PyTorch does not ask for them.
+lock: $(READY) ## pin what pyproject.toml asks for, keeping the pins there are (UPGRADE=1 takes the newest)
+	@mkdir -p build
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report build/lock.json \
+		$(if $(UPGRADE),,-c requirements.txt) '.[book,test]'
+	@$(BIN)/python -c "import json, re; \
+		found = [entry['metadata'] for entry in json.load(open('build/lock.json'))['install']]; \
+		pins = {re.sub('[-_.]+', '-', each['name']).lower(): each['version'].partition('+')[0] for each in found}; \
+		pins.pop('odinlib'); \
+		print('# Made by \`make lock\` from pyproject.toml.'); \
+		[print(f'{name}=={pins[name]}' + (' ; sys_platform == \"linux\"' if re.match('cuda-|nvidia-|triton', name) else '')) \
+		for name in sorted(pins)]" > build/requirements.txt
+	@mv build/requirements.txt requirements.txt
+
+clean: ## remove what was made, but results and environment
+	rm -rf build book/_build book/notebooks .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment and the demo's results too
+	rm -rf .venv results/demo

@@ -1,0 +1,287 @@
+"""odinlib.notebook and odinlib.graph, on notebooks made here and run by papermill itself."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+
+from odinlib import cli, graph, notebook
+from odinlib.errors import UserError
+
+PARAMETERS = """\
+profile = "demo"  # which
+temperature = 1000.0  # T
+count = 3  # how many
+flag = False  # whether
+names = ["a"]  # which ones
+networks = None  # the profile's
+temperatures = None
+images = None
+network = None
+epsilon = None
+ood_sets = None
+"""
+CHECKED = """\
+from odinlib import notebook
+
+notebook.check_parameters()
+"""
+
+
+def write(path: Path, *sources: str, parameters: str = PARAMETERS) -> Path:
+    """A notebook of a parameters cell and these code cells."""
+    cells = [nbformat.v4.new_code_cell(parameters, metadata={"tags": ["parameters"]})]
+    cells += [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    return path
+
+
+def papermill(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def outputs(path: Path) -> str:
+    """All text that an executed notebook shows."""
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    shown = [output for cell in cells for output in cell.outputs]
+    return "\n".join(str(o.get("text", "") or o.get("data", {}).get("text/markdown", "")) for o in shown)
+
+
+# --- Names and types --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("temprature", 10, "did you mean 'temperature'"),
+        ("zzz", 10, "parameter is 'zzz'"),
+        ("temperature", "10", "expected a number"),
+        ("temperature", True, "expected a number"),
+        ("temperature", None, "expected a number"),
+        ("count", 2.5, "expected a whole number"),
+        ("flag", 1, "expected True or False"),
+        ("profile", 3, "expected text"),
+        ("names", "a", "-y '{names: [a]}'"),
+        ("networks", "wrn-16-2", "-y '{networks: [wrn-16-2]}'"),
+        ("temperatures", 10, "-y '{temperatures: [10]}'"),
+        ("images", "many", "expected a whole number"),
+        ("network", ["wrn-16-2"], "expected text"),
+        ("epsilon", "small", "expected a number"),
+        ("ood_sets", "gaussian", "-y '{ood_sets: [gaussian]}'"),
+    ],
+)
+def test_a_wrong_parameter_is_named(tmp_path, name, value, message):
+    declared = notebook.declared(write(tmp_path / "page.ipynb"))
+    with pytest.raises(UserError) as caught:
+        notebook.check(declared, {name: value})
+    assert message in str(caught.value) and name in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"temperature": 10},
+        {"names": ["b", "c"], "count": 0, "flag": True},
+        {"networks": ["wrn-16-2"], "temperatures": [1, 10], "images": 300, "network": "wrn-16-2", "epsilon": 0},
+        {"networks": None, "images": None, "ood_sets": ["gaussian"]},
+        {"ood_sets": {"shapes10": ["gaussian"]}},
+    ],
+)
+def test_a_right_parameter_passes(tmp_path, given):
+    notebook.check(notebook.declared(write(tmp_path / "page.ipynb")), given)
+
+
+def test_types_of_own_parameters_can_be_told():
+    notebook.check({"layer": None}, {"layer": 3})  # nothing is known of it
+    with pytest.raises(UserError, match="layer is 3; expected text"):
+        notebook.check({"layer": None}, {"layer": 3}, {"layer": str})
+
+
+def test_declarations_are_read_from_the_file(tmp_path):
+    typed = write(tmp_path / "typed.ipynb", parameters="a: int = 1\nb = -0.5  # negative\nc: list = [1, 'x']")
+    assert notebook.declared(typed) == {"a": 1, "b": -0.5, "c": [1, "x"]}
+    assert notebook.declared(write(tmp_path / "none.ipynb", parameters="")) == {}
+    with pytest.raises(UserError, match="not plain literals"):
+        notebook.declared(write(tmp_path / "code.ipynb", parameters="import os\na = os.getcwd()"))
+    with pytest.raises(UserError, match=r"no notebook .*did you mean typed.ipynb"):
+        notebook.declared(tmp_path / "typd.ipynb")
+    (tmp_path / "broken.ipynb").write_text("{")
+    with pytest.raises(UserError, match="is not a notebook"):
+        notebook.declared(tmp_path / "broken.ipynb")
+
+
+def test_outside_of_a_notebook_there_is_nothing_to_check():
+    notebook.check_parameters()
+
+
+# --- papermill's own command line -------------------------------------------------------------------------------------
+
+
+def test_papermill_fails_on_an_unknown_name_and_computes_nothing(tmp_path):
+    touched = tmp_path / "touched"
+    page = write(tmp_path / "page.ipynb", CHECKED, f"open({str(touched)!r}, 'w')")
+    done = papermill(page, tmp_path / "out.ipynb", "-p", "temprature", "10")
+    assert done.returncode != 0 and not touched.exists()
+    line = done.stderr.strip().splitlines()[-1]
+    assert line.startswith("UserError: parameter is 'temprature'") and "did you mean 'temperature'?" in line
+
+
+def test_papermill_runs_with_what_was_given(tmp_path):
+    page = write(tmp_path / "page.ipynb", CHECKED, "print(temperature, networks)")
+    done = papermill(page, tmp_path / "out.ipynb", "-p", "temperature", "10", "-y", "{networks: [wrn-10-1]}")
+    assert done.returncode == 0, done.stderr
+    assert "10 ['wrn-10-1']" in outputs(tmp_path / "out.ipynb")
+
+
+def test_papermill_says_how_a_list_is_given(tmp_path):
+    page = write(tmp_path / "page.ipynb", CHECKED)
+    done = papermill(page, tmp_path / "out.ipynb", "-p", "networks", "wrn-10-1")
+    assert done.returncode != 0
+    assert "-y '{networks: [wrn-10-1]}'" in done.stderr.strip().splitlines()[-1]
+
+
+# --- `odin run` -------------------------------------------------------------------------------------------------------
+
+
+def run(*arguments: object):
+    return CliRunner().invoke(cli.main, ["run", "-q", *map(str, arguments)])
+
+
+def test_run_checks_before_it_starts(tmp_path):
+    page = write(tmp_path / "page.ipynb", "1 / 0")
+    done = run(page, "-o", tmp_path / "out.ipynb", "-p", "cuont", 3)
+    assert done.exit_code == 1 and not (tmp_path / "out.ipynb").exists()
+    assert done.stderr == (
+        "error: parameter is 'cuont'; expected one of profile, temperature, count, flag, names, networks, "
+        "temperatures, images, network, epsilon, ood_sets; did you mean 'count'?\n"
+    )
+
+
+def test_run_gives_a_whole_notebook_or_none(tmp_path):
+    page, out = write(tmp_path / "page.ipynb", CHECKED, "print('x' * count)\nassert count < 5, 'many'"), tmp_path / "o"
+    done = run(page, "-o", out / "page.ipynb", "-p", "count", 4)
+    assert done.exit_code == 0, done.output
+    assert "xxxx" in outputs(out / "page.ipynb")
+    before = (out / "page.ipynb").read_bytes()
+    done = run(page, "-o", out / "page.ipynb", "-p", "count", 6)
+    assert done.exit_code != 0 and "many" in str(done.exception)
+    assert (out / "page.ipynb").read_bytes() == before
+    assert sorted(path.name for path in out.iterdir()) == ["page.failed.ipynb", "page.ipynb"]
+
+
+def test_run_passes_a_users_mistake_on_in_one_line(tmp_path):
+    page = write(tmp_path / "page.ipynb", CHECKED + "from odinlib import profiles\nprofiles.get(profile)")
+    done = run(page, "-o", tmp_path / "out.ipynb", "-p", "profile", "dmeo")
+    assert done.exit_code == 1
+    assert done.stderr == (
+        "error: page.ipynb: profile is 'dmeo'; expected one of demo, paper; did you mean 'demo'?\n"
+    )
+
+
+def test_values_are_read_as_typed():
+    assert notebook.parse("[1, two, 3.5]") == [1, "two", 3.5]
+    assert notebook.parse("{a: [1]}") == {"a": [1]}
+    assert [notebook.parse(text) for text in ("True", "false", "None", "1e-05")] == [True, False, None, 1e-05]
+    with pytest.raises(UserError, match="cannot read the value"):
+        notebook.parse("[1, 2")
+
+
+# --- What made a page -------------------------------------------------------------------------------------------------
+
+
+def test_the_foot_of_a_page_tells_how_to_make_it_again(tmp_path):
+    made = "from odinlib import profiles\nrun = profiles.configure(profile, images=images)\nnotebook.banner(run)"
+    page = write(tmp_path / "page.ipynb", CHECKED, made, "notebook.provenance(run)")
+    given = {"images": 300, "temperatures": [1, 1e-05], "profile": "demo"}
+    notebook.execute(page, tmp_path / "out.ipynb", given, progress=False)
+    shown = outputs(tmp_path / "out.ipynb")
+    assert "Changed here: `temperatures = [1, 1e-05]`, `images = 300`." in shown
+    for fact in ("Profile | demo", "Commit | ", "Hardware | ", "PyTorch ", "Date | 20", "Seconds | "):
+        assert fact in shown
+    words = shlex.split(re.search(r"```bash\npapermill (.*)\n```", shown)[1])
+    again = papermill(page, tmp_path / "again.ipynb", *words[2:])
+    assert again.returncode == 0, again.stderr
+    # papermill parsed the printed line back to the values that were given
+    assert "`temperatures = [1, 1e-05]`, `images = 300`" in outputs(tmp_path / "again.ipynb")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from("abcdef"),
+        st.none()
+        | st.booleans()
+        | st.integers(-(10**9), 10**9)
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text("ab1 .'\"$:[]{}#\\-e", max_size=6)
+        | st.lists(st.integers() | st.floats(1e-9, 1e9) | st.text("ab1'\"", max_size=4), max_size=3),
+    )
+)
+def test_the_printed_options_mean_the_given_values(given):
+    import yaml
+    from papermill.cli import _resolve_type
+
+    words, read = notebook._options(given), {}
+    words = shlex.split(" ".join(words))
+    while words:
+        option = words.pop(0)
+        if option == "-p":
+            name, value = words.pop(0), words.pop(0)
+            read[name] = _resolve_type(value)
+        else:
+            assert option == "-y"
+            read.update(yaml.safe_load(words.pop(0)))
+    assert read == given
+
+
+def test_what_is_missing_is_listed():
+    assert notebook.note_missing({}) is None
+    root = Path(notebook.__file__).resolve().parent.parent
+    note = notebook.note_missing({("wrn-28-10", "isun"): f"{root}/results/paper/x.npz is not recorded", "b": "why"})
+    assert "> - wrn-28-10, isun: results/paper/x.npz is not recorded" in note.data and "(2)" in note.data
+
+
+# --- The graph --------------------------------------------------------------------------------------------------------
+
+
+def names(page: Path) -> set[str]:
+    package = Path(graph.__file__).parent
+    return {Path(path).relative_to(package).as_posix() for path in graph.modules(page)}
+
+
+def test_a_page_depends_on_the_modules_it_reaches(tmp_path):
+    errors = names(write(tmp_path / "a.ipynb", "from odinlib.errors import UserError"))
+    assert errors == {"__init__.py", "errors.py"}
+    metrics = names(write(tmp_path / "b.ipynb", "def later():\n    from odinlib import metrics"))
+    assert {"metrics.py", "errors.py"} <= metrics and "experiments.py" not in metrics
+    protocol = names(write(tmp_path / "c.ipynb", "import odinlib.experiments"))
+    assert {"experiments.py", "odin.py", "networks/densenet.py", "datasets/shapes.py"} <= protocol
+    assert "reference/table-02.csv" in names(write(tmp_path / "d.ipynb", "from odinlib import reference"))
+
+
+def test_the_mechanics_of_a_page_bring_nothing_else_along(tmp_path):
+    assert "networks/train.py" not in names(write(tmp_path / "a.ipynb", CHECKED))
+
+
+def test_only_pages_with_a_profile_are_given_one(tmp_path):
+    assert graph.profile_option(write(tmp_path / "a.ipynb"), "paper") == "-p profile paper"
+    assert graph.profile_option(write(tmp_path / "b.ipynb", parameters="size = 1"), "paper") == ""
+
+
+def test_metadata_survives(tmp_path):
+    page = write(tmp_path / "page.ipynb", CHECKED)
+    contents = json.loads(page.read_text())
+    contents["cells"][1]["metadata"] = {"mystnb": {"image": {"alt": "what one sees"}}}
+    page.write_text(json.dumps(contents))
+    notebook.execute(page, tmp_path / "out.ipynb", {"count": 1}, progress=False)
+    cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
+    assert cells[2].metadata["mystnb"] == {"image": {"alt": "what one sees"}}
