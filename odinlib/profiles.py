@@ -199,7 +199,8 @@ def configure(name: str, **changes: Any) -> Profile:
         check_choice("profile field", key, sorted(fields))
     changes = {key: _frozen(value) for key, value in changes.items() if value is not None}
     if isinstance(changes.get("ood_sets"), tuple):
-        changes["ood_sets"] = _same_for_all(profile, changes["ood_sets"], changes.get("id_sets"))
+        sets = changes.pop("ood_sets")
+        changes["ood_sets"] = _same_for_all(dataclasses.replace(profile, **changes), sets)
     profile = dataclasses.replace(profile, **changes)
     _check(profile)
     temperatures, epsilons = check_grid(profile.temperatures, profile.epsilons)
@@ -210,18 +211,21 @@ def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
 
 
-def _same_for_all(
-    profile: Profile, sets: tuple[str, ...], id_sets: tuple[str, ...] | None
-) -> dict[str, tuple[str, ...]]:
+def _same_for_all(profile: Profile, sets: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     """The chosen OOD sets for each ID set, in the given order; the grey block keeps those that are its own."""
-    chosen = {id_set: sets for id_set in id_sets or profile.id_sets}
-    grey = profile.ood_sets.get(profile.grey_id_set, ())
-    return {**chosen, profile.grey_id_set: tuple(s for s in sets if s in grey) or grey}
+    own = profile.ood_sets.get(profile.grey_id_set, ())
+    grey = {profile.grey_id_set: tuple(s for s in sets if s in own) or own}
+    return {**grey, **dict.fromkeys(profile.id_sets, sets)}
 
 
 def _check(profile: Profile) -> None:
     from odinlib import datasets, networks
 
+    for name in ("networks", "id_sets", "tuning_sizes"):
+        if isinstance(getattr(profile, name), str):
+            raise UserError(f"{name} is {getattr(profile, name)!r}", expected="a list")
+        if not getattr(profile, name):
+            raise UserError(f"{name} is empty", expected="at least one")
     for network in (*profile.networks, profile.grey_network):
         networks.check_name(network)
         profile.recipe(network)
