@@ -11,7 +11,7 @@ Measured on two cores of an AMD EPYC, PyTorch 2.14.1, float32, one run each:
 
 * `mlp-256x3` by its recipe below labels 98.61 % of MNIST's test images rightly (Hendrycks & Gimpel's notebook
   prints 98.52 %, the paper 99.34 %);
-* a step of 64 takes 0.7 ms an image for `wrn-10-1` and 1.7 ms for `densenet-bc-22-8` at 32 x 32 pixels, 0.3 ms
+* a step of 64 takes 0.7 ms an image for `wrn-10-1` and 1.7 ms for `densenet-bc-22-8` at 32 x 32 pixels, 0.3
   and 0.5 ms at 16 x 16.
 """
 
