@@ -12,6 +12,10 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+from tiny import TINY
+
+from odinlib import profiles
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -26,3 +30,12 @@ def book() -> Path:
     if done.returncode:
         pytest.fail(f"`odin book` failed:\n{(done.stdout + done.stderr)[-6000:]}", pytrace=False)
     return ROOT / "book" / "_build" / "html"
+
+
+@pytest.fixture
+def tiny(tmp_path, monkeypatch) -> profiles.Profile:
+    """A tiny profile called `tiny`, its results and data in folders of their own."""
+    monkeypatch.setitem(profiles.PROFILES, "tiny", TINY)
+    monkeypatch.setenv("ODINLIB_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("ODINLIB_DATA", str(tmp_path / "data"))
+    return TINY
