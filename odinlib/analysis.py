@@ -332,9 +332,7 @@ def _total(function: Callable[[Tensor], Tensor], a: Tensor, b: Tensor | None = N
     return sum(function(block).sum(dtype=torch.float64).item() for block in _blocks(a, b))
 
 
-def _discrepancy(
-    pooled: Tensor, m: int, kernel: Callable[[Tensor], Tensor], at_zero: float, estimator: str
-) -> float:
+def _discrepancy(pooled: Tensor, m: int, kernel: Callable[[Tensor], Tensor], at_zero: float, estimator: str) -> float:
     """E k(V, V') + E k(W, W') - 2 E k(V, W): the MMD^2 of a kernel, the energy distance of minus the distance."""
     check_choice("estimator", estimator, ESTIMATORS)
     found = 0.0

@@ -1,0 +1,236 @@
+"""The derivations against numbers: every step evaluated on random gaps, every limit and slope measured."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+import sympy as sp
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from odinlib import analysis, limits, odin, theory
+from odinlib.errors import UserError
+
+GAPS = [0.3, 1.1, 2.0, 4.5]  # of an image, to four other classes
+LOGITS = torch.tensor([[7.0, *(7.0 - gap for gap in GAPS)]], dtype=torch.float64)
+CLASSES = len(GAPS) + 1
+
+
+def value(expression, temperature, **extra):
+    """An expression of `theory` on GAPS, sums over classes written out."""
+    numbers = {theory.N: CLASSES, theory.OTHERS: CLASSES - 1, theory.T: sp.Rational(temperature)}
+    numbers |= {theory.moment(k): sp.Rational(sum(sp.Rational(gap) ** k for gap in GAPS), len(GAPS)) for k in (1, 2, 3)}
+    numbers[theory.V] = numbers[theory.moment(2)] - numbers[theory.moment(1)] ** 2
+    written = expression.replace(
+        lambda part: isinstance(part, sp.Sum),
+        lambda part: sp.Add(*(part.function.subs(theory.GAP[part.limits[0][0]], sp.Rational(gap)) for gap in GAPS)),
+    )
+    return written.subs(numbers).subs(extra)
+
+
+def exact(temperature):
+    return 1 / (1 + sp.Add(*(sp.exp(-sp.Rational(gap) / sp.Rational(temperature)) for gap in GAPS)))
+
+
+def without_rest(side):
+    """A right-hand side without its O(...), which stands as a function named O."""
+    return side.replace(lambda part: getattr(part, "name", "") == "O", lambda part: sp.Integer(0))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_each_step_of_the_expansion_is_off_by_the_next_order(order):
+    inverse, _, summed, in_moments, cut = theory.taylor(order)
+    assert abs(sp.N(value(inverse.expression.rhs, 3) - 1 / exact(3))) < 1e-14
+    for step in (summed, in_moments):
+        off = [sp.N(abs(value(without_rest(step.expression.rhs), t) - 1 / exact(t)), 30) for t in (1000, 10000)]
+        assert float(sp.log(off[0] / off[1], 10)) == pytest.approx(order + 1, abs=0.01)
+    found = limits.truncated_score(LOGITS, 3.0, order)[0]
+    assert float(value(cut.expression.rhs, 3)) == pytest.approx(found, rel=1e-12)
+
+
+def test_equation_3_is_the_paper_s():
+    n, t, u1, u2 = theory.N, theory.T, theory.moment(1), theory.moment(2)
+    papers = n - (n - 1) * u1 / t + (n - 1) * u2 / (2 * t**2)
+    assert sp.simplify(theory.denominator(2).subs(theory.OTHERS, n - 1) - papers) == 0
+    assert r"\frac{U_{2} (N - 1)}{2 T^{2}}" in theory.taylor()[-1].latex
+
+
+@pytest.mark.parametrize("order", [1, 2, 3])
+def test_the_expansion_of_the_score_itself(order):
+    off = [sp.N(abs(value(theory.score(order), t) - exact(t)), 30) for t in (1000, 10000)]
+    assert float(sp.log(off[0] / off[1], 10)) == pytest.approx(order + 1, abs=0.01)
+
+
+def test_three_statistics_share_the_variance_and_differ_in_the_square_of_u1():
+    steps = theory.statistics()[1:]
+    multiples = []
+    for definition, expanded in zip(steps[::2], steps[1::2], strict=True):
+        right = without_rest(expanded.expression.rhs)
+        off = [
+            sp.N(abs(value(definition.expression.rhs.subs(theory.S, exact(t)), t) - value(right, t)), 30)
+            for t in (1000, 10000)
+        ]
+        assert float(sp.log(off[0] / off[1], 10)) == pytest.approx(2, abs=0.01)
+        behind = sp.expand(-2 * theory.T * (right - theory.moment(1)))
+        assert sp.simplify(behind.coeff(theory.V) - 1) == 0
+        multiples.append(sp.simplify(behind.coeff(theory.moment(1) ** 2)))
+    assert multiples[0] == 1 and multiples[2] == 0
+    assert sp.simplify(multiples[1] - (2 / theory.N - 1)) == 0
+
+
+def test_every_equation_between_numbers_holds():
+    """Steps without limits, derivatives or rests, evaluated: both sides agree, chains rise."""
+    t = 3
+    scores = {theory.S: exact(t)}
+    scores |= {theory.truncated(k): value(1 / theory.denominator(k), t) for k in (1, 2)}
+    checked = 0
+    for step in [*theory.remainder_bound()[3:], *theory.proposition_1(), *theory.moments()]:
+        parts = step.expression if isinstance(step.expression, tuple) else step.expression.args
+        numbers = [value(part.subs(scores), t) for part in parts]
+        if any(part.has(sp.Limit, sp.Derivative) or part.free_symbols for part in numbers):
+            continue
+        numbers = [float(number) for number in numbers]
+        checked += 1
+        if isinstance(step.expression, tuple):
+            assert numbers == sorted(numbers), step.caption
+        else:
+            assert numbers[0] == pytest.approx(numbers[1]), step.caption
+    assert checked == 11
+
+
+def test_steps_become_a_page():
+    text = theory.page(theory.taylor())
+    assert text.count("$$") == 10 and "N - 1" in text and "-1 + N" not in text
+    for steps in (theory.perturbation(), theory.two_classes(), theory.proposition_1(), theory.moments()):
+        assert all(step.caption and step.latex for step in steps)
+    assert r"\le" in theory.remainder_bound()[-1].latex
+
+
+@pytest.mark.parametrize(("order", "slope"), [(1, -2), (2, -3), (3, -4)])
+def test_slope_of_the_remainder(order, slope):
+    logits = np.random.default_rng(0).normal(0, 5, (20, 10))
+    temperatures = np.logspace(3, 6, 7)
+    found = np.abs(limits.remainder(logits, temperatures, order))
+    for image in found.T:
+        assert analysis.slope(temperatures, image) == pytest.approx(slope, abs=0.05)
+
+
+def test_remainder_is_the_difference_and_has_the_sign_and_size_that_are_proved():
+    logits = np.random.default_rng(1).normal(0, 3, (50, 7))
+    for temperature in (0.5, 2.0, 10.0, 50.0):
+        score = odin.softmax_score(torch.from_numpy(logits), temperature).numpy()
+        found = limits.remainder(logits, [temperature])[0]
+        cut = limits.truncated_score(logits, temperature)
+        np.testing.assert_allclose(found, score - cut, rtol=1e-9, atol=1e-13)
+        cubes = ((logits.max(1, keepdims=True) - logits) ** 3).sum(1)
+        assert (found >= 0).all() and (found <= score * cut * cubes / (6 * temperature**3)).all()
+
+
+def test_valid_from_is_where_the_relative_error_is_the_tolerance():
+    logits = np.random.default_rng(2).normal(0, 3, (30, 5))
+    for order in (1, 2):
+        found = limits.valid_from(logits, 0.01, order)
+        for image, start in zip(logits, found, strict=True):
+            score = odin.softmax_score(torch.from_numpy(image), start).item()
+            cut = limits.truncated_score(image, start, order)
+            assert abs(cut / score - 1) == pytest.approx(0.01, rel=1e-6)
+            later = limits.truncated_score(image, 1.5 * start, order)
+            assert abs(later / odin.softmax_score(torch.from_numpy(image), 1.5 * start).item() - 1) < 0.01
+
+
+@pytest.mark.parametrize("classes", range(2, 7))
+def test_the_limit_for_a_given_number_of_classes(classes):
+    found = theory.explicit_limit(classes)
+    assert found == sp.Add(*sp.symbols(f"Delta_1:{classes}", positive=True))
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0, 40), min_size=1, max_size=9), st.floats(0.1, 1000))
+def test_the_statistic_rises_with_temperature_and_stays_between_its_bounds(gaps, temperature):
+    x = np.array(gaps)
+
+    def sums(t):
+        return -t * np.expm1(-x / t).sum()
+
+    assert sums(temperature) <= sums(1.3 * temperature) * (1 + 1e-12)
+    assert x.sum() - (x**2).sum() / (2 * temperature) - 1e-9 <= sums(temperature) <= x.sum() * (1 + 1e-12)
+
+
+def random_logits(seed, shift, count=400, classes=10):
+    """Logits whose largest stands out by about `shift`, and whose others differ from image to image."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(count, classes, generator=generator, dtype=torch.float64) * 2
+    logits[torch.arange(count), torch.randint(classes, (count,), generator=generator)] += shift
+    return logits * (0.5 + torch.rand(count, 1, generator=generator, dtype=torch.float64))
+
+
+def test_detection_error_tends_to_that_of_u1():
+    inside, outside = random_logits(0, 6.0), random_logits(1, 4.0)
+    limit = limits.limit_constant(inside, outside)
+    errors = [limits.detection_error(inside, outside, t) for t in (1.0, 10.0, 1e3, 1e5)]
+    assert abs(errors[0] - limit) > 0.01  # else there would be nothing to see
+    assert errors[-1] == limit
+    assert abs(errors[2] - limit) <= 0.005
+
+
+def test_the_bracket_holds_both_and_closes():
+    inside, outside = random_logits(2, 6.0), random_logits(3, 4.0)
+    limit = limits.limit_constant(inside, outside)
+    widths = []
+    for t in (1.0, 3.0, 10.0, 100.0, 1e3, 1e6):
+        low, high = limits.error_bracket(inside, outside, t)
+        assert low <= limits.detection_error(inside, outside, t) <= high
+        assert low <= limit <= high
+        widths.append(high - low)
+    assert widths == sorted(widths, reverse=True) and widths[-1] == 0
+
+
+def test_temperature_beyond_which_the_error_stands_still():
+    inside, outside = random_logits(0, 6.0), random_logits(1, 4.0)
+    grid = [1.0, 2.0, 5.0, 10.0, 100.0, 1e3, 1e4, 1e5]
+    found = limits.temperature_beyond(inside, outside, random.Random(0).sample(grid, len(grid)), within=0.01)
+    assert found is not None and found > 1
+    later = [limits.detection_error(inside, outside, t) for t in grid if t >= found]
+    later.append(limits.limit_constant(inside, outside))
+    assert max(later) - min(later) < 0.01
+    earlier = limits.detection_error(inside, outside, grid[grid.index(found) - 1])
+    assert max(*later, earlier) - min(*later, earlier) >= 0.01
+    assert limits.temperature_beyond(inside, outside, [1.0], within=1e-6) is None
+
+
+def test_with_two_classes_the_temperature_changes_nothing():
+    inside, outside = random_logits(4, 3.0, classes=2), random_logits(5, 1.0, classes=2)
+    errors = {limits.detection_error(inside, outside, t) for t in (0.5, 1.0, 30.0, 1000.0)}
+    assert errors == {limits.limit_constant(inside, outside)}
+
+
+def test_the_counter_example():
+    """Equal distributions of U1, and limits as different as can be: U1 alone cannot give the constant."""
+    tight, wide = (0.0, 0.5), (0.5, 0.0)
+    u1 = [[analysis.u1(logits) for logits in limits.tied(*spreads)] for spreads in (tight, wide)]
+    assert all(torch.equal(a, b) for a, b in zip(*u1, strict=True))
+    for t in (1.0, 10.0, 1e3, 1e5):
+        assert limits.detection_error(*limits.tied(*tight), t) == pytest.approx(0.025)
+        assert limits.detection_error(*limits.tied(*wide), t) == pytest.approx(0.525)
+    inside, outside = limits.tied(*wide)
+    threshold = torch.sort(analysis.u1(inside)).values[math.floor(0.05 * len(inside))]
+    assert (analysis.u1(outside) > threshold).double().mean() == 0  # what the proof takes for the limit's FPR
+    assert (analysis.u1(inside) > threshold).double().mean().item() == pytest.approx(0.95, abs=0.0011)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: theory.taylor(0),
+        lambda: theory.explicit_limit(1),
+        lambda: limits.remainder(LOGITS, [0.0]),
+        lambda: limits.valid_from(LOGITS, 0),
+        lambda: limits.tied(0.3, 0.0),
+        lambda: limits.tied(0.5, 0.0, images=5000),
+    ],
+)
+def test_mistakes_are_told(call):
+    with pytest.raises(UserError):
+        call()
