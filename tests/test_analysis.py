@@ -186,8 +186,8 @@ sets = hnp.arrays(np.float64, st.tuples(st.integers(2, 12), st.just(3)), element
 def test_laws_of_the_distances(v, w):
     for distance in (lambda a, b, **o: analysis.mmd(a, b, sigma=0.5, **o), analysis.energy_distance):
         found = distance(v, w, estimator="biased")
-        assert found >= -1e-4  # of float32 near coinciding images
-        assert distance(w, v, estimator="biased") == pytest.approx(found, abs=1e-4)
+        assert found >= -1e-3  # of float32 at coinciding images
+        assert distance(w, v, estimator="biased") == pytest.approx(found, abs=1e-3)
         assert distance(v, v, estimator="biased") == pytest.approx(0, abs=1e-3)
         assert distance(v, w, estimator="biased", squared=False) == pytest.approx(math.sqrt(max(found, 0)))
 
