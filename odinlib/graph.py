@@ -1,9 +1,12 @@
-"""What a page of the book depends on: the modules of this package that its notebook reaches by importing them."""
+"""What a page of the book depends on: the modules of this package that its notebook reaches by importing them.
+
+Serves the Snakefile, which decides by it what has to run again.
+"""
 
 import ast
 import functools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from odinlib import notebook
@@ -14,13 +17,21 @@ _LEAVES = {"odinlib.notebook"}
 
 
 def modules(page: str | Path) -> list[str]:
-    """The files of this package, with the tables beside them, that the notebook `page` uses, directly or not.
-
-    Imports are read, not run, wherever they stand, so the list holds rather too many than too few.
-    """
+    """The files of this package, with the tables beside them, that the notebook `page` uses, directly or not."""
     cells = json.loads(Path(page).read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    waiting = {name for source in sources for name in _imports(ast.parse(source), "")}
+    return reached({name for source in sources for name in _imports(ast.parse(source), "")})
+
+
+def reached(names: Iterable[str]) -> list[str]:
+    """The files of this package, with the tables beside them, behind these modules and all that they import.
+
+    Imports are read, not run, wherever they stand, so the list holds rather too many than too few.
+
+    >>> [Path(path).name for path in reached(["odinlib.errors"])]
+    ['__init__.py', 'errors.py']
+    """
+    waiting = set(names)
     seen: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
