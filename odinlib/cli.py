@@ -2,7 +2,7 @@
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,7 +120,16 @@ def book(profile: str, cores: int | None, dry_run: bool) -> None:
     if not (root / "Snakefile").is_file():
         raise UserError("the Snakefile is not beside odinlib", remedy="run it from a checkout of the project")
     check_choice("profile", profile, ("demo", "paper"))
-    command = ["snakemake", "--cores", str(cores or "all"), "--config", f"profile={profile}", "--quiet", "rules"]
+    command = [
+        "snakemake",
+        "--cores",
+        str(cores or "all"),
+        "--config",
+        f"profile={profile}",
+        "--quiet",
+        "host",
+        "reason",
+    ]
     done = subprocess.run([sys.executable, "-m", *command, *(["--dry-run"] if dry_run else [])], cwd=root, check=False)
     if done.returncode:
         raise UserError("the book was not made", remedy="the job that failed is named above")
@@ -160,15 +169,31 @@ def _chosen(command: Any) -> Any:
     return command
 
 
-def _jobs(profile: Any, network: str | None, id_set: str | None, everything: bool) -> list[tuple[str, str]]:
+def _each(
+    profile: Any, network: str | None, id_set: str | None, everything: bool, work: Callable[[str, str], Iterable[str]]
+) -> None:
+    """Print the lines of `work` for the network chosen, or for all of them, going on where one cannot be had."""
     from odinlib import networks, record
 
-    if everything:
-        return record.jobs(profile)
-    if not network or not id_set:
+    if not everything and not (network and id_set):
         raise click.UsageError("give --network and --id-set, or --all")
-    profile.recipe(networks.check_name(network))
-    return [(network, check_choice("ID set", id_set, profile.ood_sets))]
+    if network and id_set and not everything:
+        profile.recipe(networks.check_name(network))
+        jobs = [(network, check_choice("ID set", id_set, profile.ood_sets))]
+    else:
+        jobs = record.jobs(profile)
+    missing = []
+    for job in jobs:
+        try:
+            for line in work(*job):
+                click.echo(line)
+        except Missing as reason:
+            if not everything:
+                raise
+            missing.append(" on ".join(job))
+            click.echo(f"without {missing[-1]}: {reason}", err=True)
+    if missing:
+        raise Missing(f"could not do {', '.join(missing)}", remedy="`odin status` says what they need")
 
 
 @main.command()
@@ -181,11 +206,14 @@ def train(
     from odinlib import experiments, profiles
 
     chosen = profiles.configure(profile, compute=True, device=device, seed=seed)
-    for job in _jobs(chosen, network, id_set, everything):
+
+    def work(*job: str) -> Iterator[str]:
         experiments.network(chosen, *job)
         accuracy = experiments.card(chosen, *job).get("accuracy")
         told = "" if accuracy is None else f": test accuracy {100 * accuracy:.2f} %"
-        click.echo(f"{experiments.network_path(chosen, *job)}{told}")
+        yield f"{experiments.network_path(chosen, *job)}{told}"
+
+    _each(chosen, network, id_set, everything, work)
 
 
 @main.command()
@@ -195,18 +223,7 @@ def respond(profile: str, network: str | None, id_set: str | None, everything: b
     from odinlib import experiments, profiles
 
     chosen = profiles.configure(profile, compute=True, device=device)
-    failed = 0
-    for job in _jobs(chosen, network, id_set, everything):
-        try:
-            for line in experiments.respond(chosen, *job):
-                click.echo(line)
-        except Missing as reason:
-            if not everything:
-                raise
-            failed += 1
-            click.echo(f"without {' on '.join(job)}: {reason}", err=True)
-    if failed:
-        raise Missing(f"{failed} networks could not respond", remedy="`odin status` says what they need")
+    _each(chosen, network, id_set, everything, lambda *job: experiments.respond(chosen, *job))
 
 
 @main.command("import-weights")

@@ -17,7 +17,7 @@ TINY = profiles.Profile(
     grey_id_set="shapes4",
     left_out="letters",
     stands_for={"mlp-16x1": "densenet-bc-100-12", "digits": "cifar10", "strokes": "tinyimagenet-crop"},
-    recipes={"mlp": Recipe(epochs=3, batch=64, **ADAM), "mlp-4x1": Recipe(epochs=40, batch=16, **ADAM)},
+    recipes={"mlp": Recipe(epochs=3, batch=64, **ADAM), "mlp-4x1": Recipe(epochs=60, batch=64, **ADAM)},
     temperatures=(1.0, 10.0, 1000.0),
     epsilons=(0.0, 0.02, 0.06),
     images=60,

@@ -125,7 +125,8 @@ def import_checkpoint(
     """
     source = Path(source)
     network = build(name, classes, channels, size, mean, std, seed=0)
-    state = read_tensors(source)
+    # A normalisation inside the file gives way to the one that is stated.
+    state = {key: tensor for key, tensor in read_tensors(source).items() if key not in ("mean", "std")}
     by_order = _by_order(network, state)
     _fill(network, by_order or state, source.name)
     card: Card = {

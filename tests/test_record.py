@@ -1,0 +1,342 @@
+"""A record is sealed, checked to the last byte, and shown for what it is."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from odinlib import artefacts, experiments, record
+from odinlib.datasets import prepare
+from odinlib.errors import Missing, UserError
+from odinlib.networks import build, weights
+from odinlib.status import status
+
+NET, ID = "mlp-16x1", "digits"
+RESPONSE = f"responses/{NET}_{ID}/strokes.npz"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A sealed record of the tiny profile's first network, made once."""
+    from tiny import TINY
+
+    from odinlib import profiles
+
+    folder = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(profiles.PROFILES, "tiny", TINY)
+        patch.setenv("ODINLIB_RESULTS", str(folder))
+        list(experiments.respond(TINY, NET, ID))
+        lines = list(record.seal(TINY))
+    assert [line.split("/")[-1].split(":")[0] for line in lines] == [
+        "detections.csv",
+        "distances.csv",
+        "test-errors.csv",
+        "MANIFEST.json",
+    ]
+    return folder / "tiny"
+
+
+@pytest.fixture
+def sealed(tiny, made):
+    """That record, to be damaged."""
+    shutil.copytree(made, tiny.folder)
+    return tiny
+
+
+def rewrite(profile, path, change):
+    """Replace an artefact by a changed one that is whole in itself."""
+    found = artefacts.load(profile.folder / path)
+    arrays, config = change(dict(found.arrays), dict(found.config))
+    artefacts.save(profile.folder / path, arrays, config, found.provenance)
+
+
+def edit_table(profile, change, table="detections"):
+    path = profile.folder / "tables" / f"{table}.csv"
+    frame = pd.read_csv(path)
+    change(frame).to_csv(path, index=False)
+
+
+def reseal_manifest(profile):
+    """What a forger would do: the manifest speaks of the files as they are now."""
+    found = json.loads((profile.folder / "MANIFEST.json").read_text())
+    for path, entry in found["files"].items():
+        entry["sha256"] = artefacts.file_digest(profile.folder / path)
+        entry["bytes"] = (profile.folder / path).stat().st_size
+    (profile.folder / "MANIFEST.json").write_text(json.dumps(found))
+
+
+# --- Sealing ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_sealed_is_sound(sealed):
+    assert record.verify(sealed) == []
+
+
+def test_the_manifest_lists_every_file(sealed):
+    recorded = artefacts.manifest(sealed.folder)
+    there = {p.relative_to(sealed.folder).as_posix() for p in sealed.folder.rglob("*") if p.is_file()}
+    assert recorded.keys() == there - {"MANIFEST.json"}
+    assert {path.partition("/")[0] for path in recorded} == {
+        *("networks", "responses", "grids", "curves", "scores", "distances", "tables")
+    }
+
+
+def test_the_tables_are_the_measurements(sealed):
+    table = pd.read_csv(sealed.folder / "tables" / "detections.csv")
+    measured = experiments.detection(sealed, NET, ID, "letters")
+    own = table[table.ood_set == "letters"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, measured, check_exact=False, rtol=1e-6, check_dtype=False)
+    about = json.loads((sealed.folder / "tables" / "detections.json").read_text())
+    assert {"hardware", "commit", "date", "torch"} <= about.keys()
+    assert (about["profile"], about["holdout"], about["resamples"]) == ("tiny", 20, 20)
+    errors = pd.read_csv(sealed.folder / "tables" / "test-errors.csv")
+    assert errors.test_error.item() == pytest.approx(100 * experiments.test_error(sealed, NET, ID))
+
+
+def test_sealing_again_changes_nothing(sealed):
+    before = {path: path.read_bytes() for path in sealed.folder.rglob("*") if path.is_file()}
+    assert len(list(record.seal(sealed))) == 1
+    assert {path: path.read_bytes() for path in sealed.folder.rglob("*") if path.is_file()} == before
+
+
+def test_unfinished_work_is_not_sealed(sealed):
+    for name in ("networks/a.checkpoint", "responses/x/a.npz.shards/000000.npz", "responses/.a.npz.17.partial"):
+        (sealed.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (sealed.folder / name).write_bytes(b"half")
+    list(record.seal(sealed))
+    assert not any("half" in path or "shards" in path for path in artefacts.manifest(sealed.folder))
+    assert record.verify(sealed) == []
+
+
+def test_a_damaged_record_is_not_sealed(sealed):
+    (sealed.folder / RESPONSE).write_bytes(b"x")
+    with pytest.raises(UserError, match=r"cannot be sealed: .*strokes.npz is damaged.*`odin verify`"):
+        list(record.seal(sealed))
+
+
+def test_an_edited_table_is_written_anew(sealed):
+    (sealed.folder / "tables" / "detections.csv").write_text("")
+    list(record.seal(sealed))
+    assert record.verify(sealed) == []
+
+
+def test_nothing_recorded(tiny):
+    with pytest.raises(Missing, match="nothing is recorded"):
+        record.verify(tiny)
+
+
+# --- Checking ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [RESPONSE, f"grids/{NET}_{ID}/letters.npz", f"networks/{NET}_{ID}.safetensors"])
+def test_one_flipped_byte(sealed, path):
+    content = bytearray((sealed.folder / path).read_bytes())
+    content[len(content) // 2] ^= 1
+    (sealed.folder / path).write_bytes(content)
+    assert record.verify(sealed) == [f"{path} has other bytes: its SHA-256 is not that of MANIFEST.json"]
+    reseal_manifest(sealed)
+    problems = record.verify(sealed)
+    assert (path.rpartition("/")[2] in problems[0] and "SHA-256" in problems[0]) or "damaged" in problems[0]
+
+
+def test_a_flipped_byte_in_a_card(sealed):
+    path = sealed.folder / "networks" / f"{NET}_{ID}.json"
+    path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
+    assert record.verify(sealed) == [
+        f"networks/{NET}_{ID}.json has other bytes: its SHA-256 is not that of MANIFEST.json"
+    ]
+
+
+def test_a_missing_file_and_one_too_many(sealed):
+    (sealed.folder / f"scores/{NET}_{ID}").mkdir(exist_ok=True)
+    (sealed.folder / RESPONSE).rename(sealed.folder / f"responses/{NET}_{ID}/moved.npz")
+    problems = record.verify(sealed)
+    assert f"{RESPONSE} is missing" in problems
+    assert f"responses/{NET}_{ID}/moved.npz is not in MANIFEST.json" in problems
+    assert any(p.startswith("tables/detections.csv: ") and "rows instead of" in p for p in problems)
+
+
+def test_a_manifest_that_is_not_there_or_damaged(sealed):
+    path = sealed.folder / "MANIFEST.json"
+    path.write_text("{")
+    assert "MANIFEST.json is damaged" in record.verify(sealed)[0]
+    path.unlink()
+    assert record.verify(sealed) == ["MANIFEST.json is not there; `odin seal` writes it"]
+
+
+def test_a_response_of_the_wrong_length(sealed):
+    rewrite(sealed, RESPONSE, lambda arrays, config: ({k: v[..., :-1] for k, v in arrays.items()}, config))
+    (problem,) = record.verify(sealed)
+    assert problem.startswith(f"{RESPONSE} has ") and "bytes instead of" in problem
+    reseal_manifest(sealed)
+    problems = record.verify(sealed)
+    assert f"{RESPONSE}: 59 images instead of 60" in problems
+    rewrite(sealed, RESPONSE, lambda arrays, config: ({**arrays, "labels": arrays["labels"][:-1]}, config))
+    reseal_manifest(sealed)
+    assert any(p.startswith(f"{RESPONSE}: arrays of different lengths: ") for p in record.verify(sealed))
+
+
+@pytest.mark.parametrize("kind", ["grids", "curves", "scores"])
+def test_scores_of_the_wrong_length(sealed, kind):
+    path = sorted((sealed.folder / kind).rglob("*.npz"))[0].relative_to(sealed.folder).as_posix()
+    rewrite(sealed, path, lambda arrays, config: ({k: v[..., 1:] for k, v in arrays.items()}, config))
+    reseal_manifest(sealed)
+    assert any(p.startswith(f"{path}: ") and "images instead of" in p for p in record.verify(sealed))
+
+
+def test_another_configuration_under_a_plain_name(sealed):
+    rewrite(sealed, RESPONSE, lambda arrays, config: (arrays, {**config, "seed": 7}))
+    reseal_manifest(sealed)
+    assert any(
+        "strokes.npz was made by another configuration (seed is 7, wanted 0)" in p for p in record.verify(sealed)
+    )
+
+
+def test_a_changed_profiles_artefact_is_named_by_its_configuration(sealed):
+    import dataclasses
+
+    experiments.responses(dataclasses.replace(sealed, images=30), NET, ID, "strokes")
+    list(record.seal(sealed))
+    assert record.verify(sealed) == []
+    (path,) = (sealed.folder / f"responses/{NET}_{ID}").glob("strokes-*.npz")
+    path.rename(path.with_name("strokes-00000000.npz"))
+    assert f"responses/{NET}_{ID}/strokes-00000000.npz is not in MANIFEST.json" in record.verify(sealed)
+    with pytest.raises(UserError, match="is not named by its configuration"):
+        list(record.seal(sealed))
+
+
+def test_responses_of_other_weights(sealed):
+    other = build(NET, 10, channels=1, size=8, seed=5)
+    path = sealed.folder / "networks" / f"{NET}_{ID}.safetensors"
+    weights.save_weights(other, path, json.loads(path.with_suffix(".json").read_text()))
+    reseal_manifest(sealed)
+    told = f"{RESPONSE} was made with other weights than networks/{NET}_{ID}.safetensors"
+    assert told in record.verify(sealed)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda t: t.assign(value=t.value.where(t.index != 3, t.value + 0.1)), "row 4 (mlp-16x1, digits, strokes, "),
+        (lambda t: t.assign(ood_set=t.ood_set.where(t.index != 0, "isun")), "ood_set is isun, computed again strokes"),
+        (lambda t: t.assign(images_in=t.images_in + 1), "images_in is 41, computed again 40"),
+        (lambda t: t.iloc[1:], "29 rows instead of 30"),
+        (lambda t: t.drop(columns="low"), "columns network, id_set"),
+        (lambda t: t.assign(value=t.value.astype(str).where(t.index != 2, "high")), "value is high, computed again"),
+    ],
+)
+def test_a_table_edited_by_hand(sealed, change, told):
+    edit_table(sealed, change)
+    problems = record.verify(sealed)
+    assert problems[0].startswith("tables/detections.csv has ")
+    assert any(p.startswith("tables/detections.csv: ") and told in p for p in problems[1:])
+    reseal_manifest(sealed)
+    assert all(p.startswith("tables/detections.csv: ") for p in record.verify(sealed))
+
+
+def test_a_table_that_is_gone_or_unreadable(sealed):
+    path = sealed.folder / "tables" / "distances.csv"
+    path.write_bytes(b"\xff\xfe\x00")
+    assert any(p.startswith("tables/distances.csv cannot be read") for p in record.verify(sealed))
+    path.unlink()
+    assert "tables/distances.csv is not there; `odin seal` writes it" in record.verify(sealed)
+
+
+# --- Foreign weights --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def foreign(tmp_path):
+    """A state dict of a small DenseNet."""
+    network = build("densenet-bc-10-4", 10, seed=3)
+    state = {key: t for key, t in network.state_dict().items() if key not in ("mean", "std")}
+    torch.save({"state_dict": state}, tmp_path / "foreign.pth.tar")
+    return tmp_path / "foreign.pth.tar"
+
+
+OPTIONS = {"classes": 10, "mean": (0.5, 0.4, 0.3), "std": (0.25, 0.25, 0.25)}
+
+
+def import_(profile, source, **changes):
+    return record.import_weights(profile, source, "densenet-bc-10-4", "cifar10", **{**OPTIONS, **changes})
+
+
+@pytest.fixture
+def with_recipe(tiny):
+    import dataclasses
+
+    return dataclasses.replace(tiny, recipes={**tiny.recipes, "densenet-bc": tiny.recipe("mlp-16x1")})
+
+
+def test_imported_weights_are_where_the_profile_looks(with_recipe, foreign):
+    path, card = import_(with_recipe, foreign, note="a friend")
+    assert path == experiments.network_path(with_recipe, "densenet-bc-10-4", "cifar10")
+    assert (card["source"], card["note"], card["origin"]) == ("foreign.pth.tar", "a friend", "a friend")
+    assert card["normalisation"] == {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.25, 0.25]}
+    assert "accuracy" not in card and "cifar10 is not prepared" in card["accuracy_note"]
+    assert {"commit", "date", "hardware"} <= card.keys()
+    assert experiments.network(with_recipe, "densenet-bc-10-4", "cifar10").mean.flatten()[0] == 0.5
+
+
+def test_their_accuracy_is_measured_where_the_images_are(with_recipe, foreign):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 20)
+    prepare.write("cifar10", images, labels, files=[], source="noise", classes=list("abcdefghij"))
+    _, card = import_(with_recipe, foreign)
+    network = experiments.network(with_recipe, "densenet-bc-10-4", "cifar10")
+    scaled = torch.from_numpy(images.transpose(0, 3, 1, 2)).float() / 255
+    assert card["accuracy"] == (network(scaled).argmax(1).numpy() == labels).mean()
+
+
+def test_weights_that_are_there_are_not_replaced(with_recipe, foreign):
+    path, card = import_(with_recipe, foreign)
+    before = path.read_bytes()
+    assert import_(with_recipe, foreign) == (path, card)
+    with pytest.raises(UserError, match="another mean or std; delete it first"):
+        import_(with_recipe, foreign, mean=(0.0, 0.0, 0.0))
+    state = torch.load(foreign)["state_dict"]
+    torch.save({key: 2 * t for key, t in state.items()}, foreign)
+    with pytest.raises(UserError, match="is there already; delete it, and with it all that was computed from it"):
+        import_(with_recipe, foreign)
+    assert path.read_bytes() == before
+
+
+# --- Status -----------------------------------------------------------------------------------------------------------
+
+
+def cells(profile):
+    rows, missing = status(profile)
+    header = rows[0]
+    return {(row[0], row[1], name): row[i] for row in rows[1:] for i, name in enumerate(header) if i > 1}, missing
+
+
+def test_status_tells_recorded_from_computable(sealed):
+    found, missing = cells(sealed)
+    assert {found[ID, s, NET] for s in ("(weights)", ID, "strokes", "letters", "gaussian")} == {"recorded"}
+    assert found[ID, "strokes", "mlp-8x2"] == found["shapes4", "photos-crop", "mlp-12x1"] == "computable"
+    assert found[ID, "strokes", "mlp-12x1"] == found["shapes4", "uniform", NET] == "-"
+    assert missing == {"data": [], "weights": []}
+    (sealed.folder / RESPONSE).unlink()
+    assert cells(sealed)[0][ID, "strokes", NET] == "2 of 3, computable"
+
+
+def test_status_says_what_is_missing(tiny):
+    import dataclasses
+
+    profile = dataclasses.replace(
+        tiny,
+        id_sets=("cifar10", "digits"),
+        ood_sets={**tiny.ood_sets, "cifar10": ("isun", "uniform", "photos-crop")},
+        origins={f"{NET}_digits": "a friend"},
+    )
+    found, missing = cells(profile)
+    assert found["cifar10", "isun", NET] == found["cifar10", "uniform", NET] == "no data, no weights"
+    assert found["digits", "(weights)", NET] == "no weights" and found["digits", "strokes", NET] == "no weights"
+    assert found["digits", "strokes", "mlp-8x2"] == "computable"
+    assert found["cifar10", "digits", NET] == "no data, no weights" and found["cifar10", "digits", "mlp-8x2"] == "-"
+    assert missing["data"] == ["cifar10", "isun"]
+    assert missing["weights"] == [f"{NET} on cifar10", "mlp-8x2 on cifar10", f"{NET} on digits"]
