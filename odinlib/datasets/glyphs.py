@@ -51,10 +51,10 @@ def strokes(count: int, seed: int) -> np.ndarray:
 
 
 def _letter(letter: str, font: str, rng: np.random.Generator) -> np.ndarray:
-    drawn = Image.new("L", (128, 128))
-    ImageDraw.Draw(drawn).text((64, 64), letter, fill=255, font=_font(font), anchor="mm")
+    drawn = Image.new("L", (96, 96))
+    ImageDraw.Draw(drawn).text((48, 48), letter, fill=255, font=_font(font), anchor="mm")
     drawn = drawn.rotate(rng.uniform(-8, 8), Image.Resampling.BILINEAR)
-    left, top, right, bottom = box = drawn.getbbox() or (0, 0, 128, 128)
+    left, top, right, bottom = box = drawn.getbbox() or (0, 0, 96, 96)
     width = min(30, round(30 * (right - left) / (bottom - top) * rng.uniform(0.85, 1.1)))
     drawn = drawn.resize((max(width, 4), int(rng.integers(28, 33))), Image.Resampling.BOX, box)
     bits = Image.new("L", (_BITS, _BITS))
@@ -77,4 +77,4 @@ def _strokes(rng: np.random.Generator) -> np.ndarray:
 def _font(name: str) -> ImageFont.FreeTypeFont:
     import matplotlib
 
-    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", 80)
+    return ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{name}.ttf", 60)

@@ -135,11 +135,14 @@ def _masks(name: str, count: int, rng: np.random.Generator) -> np.ndarray:
     else:
         period = rng.uniform(0.28, 0.42, count) * side
         shift = rng.uniform(-0.5, 0.5, (2, count)) * (period if name not in ("ripples", "rays") else 0.5 * side)
-        rows, columns = np.mgrid[:side, :side].astype(np.float32) - side / 2
-        across = (columns[None] - shift[0, :, None, None]) / period[:, None, None]
-        along = (rows[None] - shift[1, :, None, None]) / period[:, None, None]
-        cos, sin = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
-        fine = _PATTERNS[name](across * cos + along * sin, along * cos - across * sin)
+        places = np.arange(side) - side / 2
+        across = (places - shift[0, :, None]) / period[:, None]
+        along = (places - shift[1, :, None]) / period[:, None]
+        cos, sin = np.cos(turn)[:, None], np.sin(turn)[:, None]
+        # Sums of a row and a column, so that only the pattern itself is computed for every subpixel.
+        x = (across * cos).astype(np.float32)[:, None, :] + (along * sin).astype(np.float32)[:, :, None]
+        y = (along * cos).astype(np.float32)[:, :, None] - (across * sin).astype(np.float32)[:, None, :]
+        fine = _PATTERNS[name](x, y)
     return fine.reshape(count, SIZE, _FINE, SIZE, _FINE).mean((2, 4), dtype=np.float32)
 
 
@@ -166,7 +169,8 @@ def _paint(masks: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     images *= 1 + _ramps(count, 0.35, rng)
     blur = rng.uniform(0, 0.5, (count, 1, 1, 1)).astype(np.float32)
     images += blur * (_blurred(images) - images)
-    images += rng.uniform(0, 0.04, (count, 1, 1, 1)) * rng.standard_normal(images.shape, dtype=np.float32)
+    noise = rng.uniform(0, 0.04, (count, 1, 1, 1)).astype(np.float32)
+    images += noise * rng.standard_normal(images.shape, dtype=np.float32)
     return np.rint(np.clip(images, 0, 1) * 255).astype(np.uint8)
 
 
@@ -211,7 +215,8 @@ def _ramps(count: int, most: float, rng: np.random.Generator) -> np.ndarray:
 def _blurred(images: np.ndarray) -> np.ndarray:
     """Each pixel averaged with its neighbours, by weights 1, 2, 1 along both axes."""
     for axis in (1, 2):
-        padded = np.pad(images, [(1, 1) if a == axis else (0, 0) for a in range(4)], mode="edge")
-        before, after = np.split(padded, [2], axis=axis)[1], np.split(padded, [padded.shape[axis] - 2], axis=axis)[0]
-        images = (before + 2 * images + after) / 4
+        last = images.shape[axis] - 1
+        before = images.take(np.maximum(np.arange(last + 1) - 1, 0), axis)
+        after = images.take(np.minimum(np.arange(last + 1) + 1, last), axis)
+        images = 0.25 * (before + after) + 0.5 * images
     return images
