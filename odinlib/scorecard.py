@@ -4,8 +4,9 @@ The claims and the rules are data, in `odinlib.reference.claims`; here is one fu
 `decided_by`. A function takes the profile and says whether the claim holds, in numbers of this run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,6 +40,17 @@ def scorecard(profile: Profile) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _because(missing: Mapping[Any, str], otherwise: str = "the profile has too few sets") -> Missing:
+    """Why a claim cannot be decided."""
+    return Missing(next(iter(missing.values()), otherwise))
+
+
+def _id_set(profile: Profile, position: int) -> str:
+    if len(profile.id_sets) <= position:
+        raise Missing(f"the profile has {len(profile.id_sets)} in-distribution sets, and this takes {position + 1}")
+    return profile.id_sets[position]
+
+
 # --- Detection --------------------------------------------------------------------------------------------------------
 
 
@@ -49,7 +61,7 @@ def _measured(profile: Profile) -> pd.DataFrame:
     pairs += experiments.near_pairs(profile)
     found, missing = experiments.detections(profile, pairs)
     if found.empty:
-        raise Missing(next(iter(missing.values())))
+        raise _because(missing)
     wide = found.pivot_table(
         index=["network", "id_set", "ood_set", "metric"], columns="method", values="value", sort=False
     ).reset_index()
@@ -84,22 +96,25 @@ def reproduces_headline(profile: Profile) -> Verdict:
 
 
 def left_out_classes_hardest(profile: Profile) -> Verdict:
-    id_set = profile.id_sets[2]
+    id_set = _id_set(profile, 2)
     rates = _measured(profile).query("metric == 'fpr' and id_set == @id_set")
     left_out = profile.left_out
     natural = [s for s in profile.ood_sets[id_set] if s not in datasets.NOISE and s != left_out]
-    if rates[rates.ood_set == left_out].empty:
-        raise Missing(f"nothing is recorded for {id_set} against {left_out}")
     told, holds = [], True
     for network, block in rates.groupby("network", sort=False):
         own = block.set_index("ood_set").odin
         others = own.reindex(natural).dropna()
-        holds &= bool(own[left_out] >= others.max())
+        if left_out not in own or others.empty:
+            continue
+        holds &= bool(own[left_out] > others.max())
         told.append(f"{network}: {own[left_out]:.1f} % against at most {others.max():.1f} %")
+    if not told:
+        raise Missing(f"nothing is recorded for {id_set} against {left_out} and the other natural sets")
     return Verdict(holds, "; ".join(told))
 
 
 def cifar10_easier_than_cifar100(profile: Profile) -> Verdict:
+    _id_set(profile, 1)
     rates = [
         experiments.detection(profile, *pair).query("metric == 'fpr' and method == 'odin'").value.item()
         for pair in experiments.near_pairs(profile)
@@ -117,7 +132,7 @@ def _curves(profile: Profile, curve: Callable[[str, list[str]], pd.DataFrame]) -
     keys = [(name, ood_set) for name in profile.networks for ood_set in profile.ood_sets[id_set]]
     found, missing = experiments.gather(lambda name, ood_set: curve(name, [ood_set]), keys)
     if not found:
-        raise Missing(next(iter(missing.values())))
+        raise _because(missing)
     return found
 
 
@@ -134,6 +149,8 @@ def _at(curve: pd.DataFrame, temperature: float) -> float:
 
 
 def _share(kept: list[bool], what: str) -> Verdict:
+    if not kept:
+        raise Missing(f"there are no {what.split()[0]} to decide by")
     return Verdict(all(kept), f"{sum(kept)} of {len(kept)} {what}")
 
 
@@ -211,7 +228,7 @@ def _quantities(profile: Profile) -> pd.DataFrame:
         lambda images: mechanism.quantities(profile, profile.networks[0], id_set, [images]), keys
     )
     if (id_set,) in missing or len(found) < 2:
-        raise Missing(next(iter(missing.values())))
+        raise _because(missing)
     return pd.concat(found.values(), ignore_index=True)
 
 
@@ -219,7 +236,8 @@ def _larger_inside(profile: Profile, column: str, enough: float) -> Verdict:
     means = _quantities(profile).groupby("set", sort=False)[column].mean()
     inside, outside = means[profile.id_sets[0]], means.drop(profile.id_sets[0])
     kept = int((inside > outside).sum())
-    told = f"larger than on {kept} of {len(outside)} sets ({inside:.3g} against {outside.min():.3g} to {outside.max():.3g})"
+    told = f"larger than on {kept} of {len(outside)} sets"
+    told += f" ({inside:.3g} against {outside.min():.3g} to {outside.max():.3g})"
     return Verdict(kept >= enough * len(outside), told)
 
 
@@ -264,7 +282,7 @@ def detection_error_converges(profile: Profile) -> Verdict:
     keys = [(name, s) for name in profile.networks for s in profile.ood_sets[id_set]]
     found, missing = experiments.gather(difference, keys)
     if not found:
-        raise Missing(next(iter(missing.values())))
+        raise _because(missing)
     worst = max(found.values())
     return Verdict(
         worst <= 0.01, f"at T = 1,000,000 the error is within {worst:.3f} points of the limit, on {len(found)} pairs"
@@ -286,14 +304,14 @@ def u2_identity(profile: Profile) -> Verdict:
 
 def mmd_anticorrelates(profile: Profile) -> Verdict:
     told, signs = [], []
-    for id_set in profile.id_sets[1:]:
+    for id_set in (_id_set(profile, 1), *profile.id_sets[2:]):
         natural = [s for s in profile.ood_sets[id_set] if s not in datasets.NOISE]
         rates, missing = experiments.gather(
             lambda s, id_set=id_set: _odin_rate(profile, id_set, s), [(s,) for s in natural]
         )
         distances = {s: experiments.distance(profile, id_set, s).mmd for (s,) in rates}
         if len(rates) < 3:
-            raise Missing(next(iter(missing.values())))
+            raise _because(missing)
         rho = float(spearmanr([distances[s] for (s,) in rates], list(rates.values())).statistic)
         signs.append(rho < 0)
         told.append(f"rank correlation {rho:+.2f} for {datasets.title(id_set)}")
@@ -306,13 +324,13 @@ def _odin_rate(profile: Profile, id_set: str, ood_set: str) -> float:
 
 
 def crops_further_than_resizes(profile: Profile) -> Verdict:
-    id_set = profile.id_sets[1]
+    id_set = _id_set(profile, 1)
     keys = [(s,) for s in profile.ood_sets[id_set] if s.endswith(("-crop", "-resize"))]
     found, missing = experiments.gather(lambda s: experiments.distance(profile, id_set, s).mmd, keys)
     crops = {s: d for (s,), d in found.items() if s.endswith("-crop")}
     resizes = {s: d for (s,), d in found.items() if s.endswith("-resize")}
     if not crops or not resizes:
-        raise Missing(next(iter(missing.values()), "the run has no pair of a crop and a resize"))
+        raise _because(missing, "the run has no pair of a crop and a resize")
     told = f"crops {min(crops.values()):.3g} to {max(crops.values()):.3g}, resizes {min(resizes.values()):.3g} to "
     return Verdict(min(crops.values()) > max(resizes.values()), f"{told}{max(resizes.values()):.3g}")
 
@@ -324,7 +342,7 @@ def tuning_set_unimportant(profile: Profile) -> Verdict:
         sets = [(s,) for s in profile.ood_sets[id_set]]
         tuned, missing = experiments.gather(lambda s, name=name: experiments.tune(profile, name, id_set, s), sets)
         if len(tuned) < 2:
-            raise Missing(next(iter(missing.values())))
+            raise _because(missing)
         frame = effects.transfer(profile, name, id_set, [s for (s,) in tuned])
         spreads[name] = float(frame.groupby("ood_set").odin.agg(np.ptp).max())
     told = "; ".join(f"{name}: up to {spread:.1f} points" for name, spread in spreads.items())
@@ -354,7 +372,7 @@ def one_threshold_serves_all(profile: Profile) -> Verdict:
 
     found, missing = experiments.gather(rate, [(s,) for s in profile.ood_sets[id_set]])
     if not found:
-        raise Missing(next(iter(missing.values())))
+        raise _because(missing)
     worst = max(found, key=lambda key: found[key])
     return Verdict(found[worst] < 15, f"at most {found[worst]:.1f} %, on {datasets.title(worst[0])}")
 
@@ -364,7 +382,7 @@ def rejected_less_accurate(profile: Profile) -> Verdict:
         lambda name: effects.accuracy_by_score(profile, name, profile.id_sets[0]), [(n,) for n in profile.networks]
     )
     if not found:
-        raise Missing(next(iter(missing.values())))
+        raise _because(missing)
     kept = [bool((frame.below < frame.above)[frame.below.notna()].all()) for frame in found.values()]
     return _share(kept, "networks classify the refused images worse at every true positive rate")
 

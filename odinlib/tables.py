@@ -161,7 +161,7 @@ def recipe_table(profile: Profile) -> Styler:
                 datasets.title(id_set),
                 f"{card['parameters']:,}",
                 told,
-                f"{100 * card['accuracy']:.2f}",
+                f"{100 * card['accuracy']:.2f}" if "accuracy" in card else "not measured",
                 seconds,
             ]
         )
