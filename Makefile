@@ -31,9 +31,9 @@ $(READY): requirements.txt pyproject.toml
 book: $(READY) ## run the notebooks that changed and render the book (PROFILE=demo|paper, CORES=n)
 	$(BIN)/odin book --profile $(PROFILE) --cores $(CORES)
 
-test: $(READY) lint ## every check: style, types, library, notebooks, the built book
+test: $(READY) lint ## every check: style, types, library, notebooks, the built book (ARGS=pytest's options)
 	@sh tests/chromium.sh
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(ARGS)
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .
