@@ -133,10 +133,10 @@ def taylor(order: int = 2) -> list[Step]:
     assert sp.expand(_with_h(polynomial) - _exponential(order)) == 0
     rest = _rest(order + 1)
     return [
-        Step("Equation 1 divided by its own numerator", _equal(1 / S, _ordered(1, _sum(term)))),
-        Step("One term as the temperature grows", _equal(term, _ordered(polynomial, rest))),
-        Step("The sum over the other classes", _equal(1 / S, _ordered(1, _sum(polynomial), rest))),
-        Step("The same in the moments of the gaps", _equal(1 / S, _ordered(denominator(order), rest))),
+        Step("Equation 1, divided through by its numerator", _equal(1 / S, _ordered(1, _sum(term)))),
+        Step(r"One term, as $T$ grows", _equal(term, _ordered(polynomial, rest))),
+        Step("Summed over the other classes", _equal(1 / S, _ordered(1, _sum(polynomial), rest))),
+        Step("In the moments of the gaps", _equal(1 / S, _ordered(denominator(order), rest))),
         Step("Without the rest", _equal(truncated(order), 1 / denominator(order))),
     ]
 
@@ -158,7 +158,9 @@ def remainder_bound() -> list[Step]:
         Step("The rest of one exponential, as an integral", _equal(rest, integral)),
         Step("The integrand is positive, and larger without its exponential", (sp.Integer(0), integral, largest)),
         Step("which is", _equal(largest, largest.doit())),
-        Step("Summed over the other classes with x = gap / T", (sp.Integer(0), 1 / truncated() - 1 / S, bound)),
+        Step(
+            r"Summed over the other classes, with $x = \Delta_i / T$", (sp.Integer(0), 1 / truncated() - 1 / S, bound)
+        ),
         Step("Multiplied by both scores", (sp.Integer(0), S - truncated(), bound * S * truncated())),
         Step(
             "One order less errs on the other side, once its denominator is above 0",
@@ -176,14 +178,14 @@ def statistics() -> list[Step]:
     inverse, scaled, margin = sp.symbols("h s g")
     definitions = {
         inverse: ("From the denominator", T * (N - 1 / S) / OTHERS),
-        scaled: ("From S itself", N**2 * T * (S - 1 / N) / OTHERS),
+        scaled: ("From $S$ itself", N**2 * T * (S - 1 / N) / OTHERS),
         margin: ("From the odds of the predicted class", T * sp.log(OTHERS * S / (1 - S))),
     }
-    steps = [Step("S itself to second order", _equal(S, _ordered(score(2), _rest(3))))]
+    steps = [Step("$S$ itself to second order", _equal(S, _ordered(score(2), _rest(3))))]
     for symbol, (caption, function) in definitions.items():
         in_h = _with_h(function.subs(S, 1 / denominator(2))).subs(OTHERS, N - 1)
         steps += [
-            Step(f"{caption}, a function that rises with S", _equal(symbol, function)),
+            Step(f"{caption}, a function that rises with $S$", _equal(symbol, function)),
             Step("which is", _equal(symbol, _ordered(_below_u1(in_h), _rest(2)))),
         ]
     return steps
@@ -215,10 +217,10 @@ def proposition_1() -> list[Step]:
         Step("Equation 1 rearranged", _equal(bounded, _sum(term.subs(_d, GAP[_i])))),
         Step("One term tends to its gap", _equal(sp.Limit(term, T, sp.oo, dir="-"), sp.limit(term, T, sp.oo))),
         Step("so the sum tends to", _equal(sp.Limit(bounded, T, sp.oo, dir="-"), highest)),
-        Step("One term rises with T, for exp(x) is at least 1 + x", _equal(sp.Derivative(term, T), slope)),
+        Step("One term rises with $T$, for $e^x$ is at least $1 + x$", _equal(sp.Derivative(term, T), slope)),
         Step("It falls short of its gap by no more than", (sp.Integer(0), _ordered(_d, -term), _d**2 / (2 * T))),
         Step("so the sum lies between", (lowest, bounded, highest)),
-        Step("A threshold alpha on the sum is a threshold on S", _equal(delta, threshold)),
+        Step(r"A threshold $\alpha$ on the sum is a threshold $\delta_T$ on $S$", _equal(delta, threshold)),
     ]
 
 
@@ -241,7 +243,7 @@ def two_classes() -> list[Step]:
     assert sp.simplify(sp.diff(found, _d) - derivative.subs(S, found)) == 0
     return [
         Step("There is one gap", _equal(S, found)),
-        Step("and the score rises with it at every T", _equal(sp.Derivative(S, _d), derivative)),
+        Step("and the score rises with it at every $T$", _equal(sp.Derivative(S, _d), derivative)),
     ]
 
 
@@ -255,8 +257,8 @@ def moments() -> list[Step]:
     terms = over_classes(squares)
     variance = sp.expand(terms / OTHERS)
     return [
-        Step("U1 is the mean of the gaps, by definition", _equal(moment(1), _sum(GAP[_i]) / OTHERS)),
-        Step("and U2 the mean of their squares", _equal(moment(2), _sum(GAP[_i] ** 2) / OTHERS)),
+        Step("$U_1$ is the mean of the gaps, by definition", _equal(moment(1), _sum(GAP[_i]) / OTHERS)),
+        Step("and $U_2$ the mean of their squares", _equal(moment(2), _sum(GAP[_i] ** 2) / OTHERS)),
         Step("Their variance is", _equal(V, _sum((GAP[_i] - moment(1)) ** 2) / OTHERS)),
         Step("multiplied out", _equal(V, _sum(squares) / OTHERS)),
         Step("summed term by term", _equal(V, variance)),
@@ -286,10 +288,10 @@ def perturbation() -> list[Step]:
             "Equation 2, pixel by pixel", _equal(sp.Symbol(r"\tilde{x}_j"), _ordered(sp.Symbol("x_j"), epsilon * sign))
         ),
         Step(
-            "Taylor's expansion with the Hessian H",
+            "Taylor's expansion, with the Hessian $H$",
             _equal(after, _ordered(before, epsilon * rise, curvature, sp.Function("o")(epsilon**2))),
         ),
         Step("A number times its sign is its absolute value", _equal(rise, norm)),
-        Step("No move v of at most 1 in every pixel rises faster", (over_pixels(g[_j] * v[_j]), norm)),
-        Step("At a large temperature", _equal(sp.log(S), _ordered(log_score, _rest(2)))),
+        Step("No other move, $v$ with $|v_j|$ at most 1 for all $j$, gives more", (over_pixels(g[_j] * v[_j]), norm)),
+        Step("And at a large temperature", _equal(sp.log(S), _ordered(log_score, _rest(2)))),
     ]

@@ -1,0 +1,132 @@
+"""What the temperature's limit looks like: Equation 3 against the score, and Proposition 1's convergence."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from odinlib.analysis import slope
+from odinlib.figures.effects import check_frames, in_order
+from odinlib.figures.style import BASELINE, COLOURS, MARKERS, ODIN, letter, panels, set_line, shared_legend
+
+
+def one_term() -> Figure:
+    """One exponential between its partial sums, and what the score is built of against its two expansions."""
+    x = np.linspace(0, 3, 301)
+    figure, axes = panels(1, 2, size=(3.8, 3.0))
+    sums = {"1": 1 + 0 * x, "1 − x": 1 - x, "1 − x + x²/2": 1 - x + x**2 / 2}
+    for position, (label, y) in enumerate(sums.items()):
+        axes[0, 0].plot(x, y, color=COLOURS[position + 1], linestyle="--", label=label)
+    axes[0, 0].plot(x, np.exp(-x), color=COLOURS[0], label="exp(−x)")
+    axes[0, 0].set(xlabel="x = gap / T", ylim=(-1, 2))
+    axes[0, 1].plot(x, x, color=COLOURS[2], linestyle="--", label="x")
+    axes[0, 1].plot(x, x - x**2 / 2, color=COLOURS[3], linestyle="--", label="x − x²/2")
+    axes[0, 1].plot(x, 1 - np.exp(-x), color=COLOURS[0], label="1 − exp(−x)")
+    axes[0, 1].axvline(1, color="grey", linewidth=1, linestyle=":")
+    axes[0, 1].set(xlabel="x = gap / T", ylim=(-1, 2))
+    for axis in axes.flat:
+        axis.legend(fontsize="small")
+    letter(axes, ["one exponential and its partial sums", "what raises the score"])
+    return figure
+
+
+def equation_3(
+    temperatures: np.ndarray, errors: Mapping[int, np.ndarray], starts: Mapping[str, np.ndarray], tolerance: float
+) -> Figure:
+    """How far the truncated score is from the score, and on how many images it is near.
+
+    Args:
+        temperatures: [A].
+        errors: for each order of the denominator, the median distance of the truncated score to the score [A].
+        starts: for each set, the temperature from which on each image is within the tolerance [n].
+        tolerance: a relative one.
+    """
+    figure, axes = panels(1, 2, size=(3.9, 3.2))
+    for position, (order, values) in enumerate(errors.items()):
+        fitted = slope(temperatures[-4:], values[-4:])
+        axes[0, 0].plot(
+            temperatures,
+            values,
+            color=COLOURS[position],
+            marker=MARKERS[position],
+            label=f"order {order}: slope {fitted:.2f}",
+        )
+    axes[0, 0].set(xscale="log", yscale="log", xlabel="Temperature T", ylabel="Median |S − truncated S|")
+    axes[0, 0].legend(fontsize="small")
+    for position, (name, start) in enumerate(starts.items()):
+        share = 100 * (np.asarray(start)[:, None] <= temperatures).mean(0)
+        set_line(axes[0, 1], temperatures, share, name, position)
+    axes[0, 1].set(xscale="log", xlabel="Temperature T", ylabel=f"Images within {100 * tolerance:g} % (%)")
+    letter(axes, ["the rest against T", "where Equation 3 can be used"])
+    shared_legend(figure, axes[0, 1])
+    return figure
+
+
+def convergence(errors: pd.DataFrame, least: float) -> Figure:
+    """The distance of the detection error to its limit against T: a panel for each network, a line for each set.
+
+    Args:
+        errors: columns network (title), ood_set, temperature, distance (percentage points).
+        least: points below which the axis is linear, down to 0.
+    """
+    check_frames([errors], ["network", "ood_set", "temperature", "distance"])
+    networks, sets = in_order([errors["network"]]), in_order([errors["ood_set"]])
+    figure, axes = panels(1, len(networks), share_y=True, size=(3.6, 3.1))
+    for axis, network in zip(axes.flat, networks, strict=True):
+        for position, name in enumerate(sets):
+            rows = errors[(errors["network"] == network) & (errors["ood_set"] == name)].sort_values("temperature")
+            set_line(axis, rows["temperature"].to_numpy(), rows["distance"].to_numpy(), name, position + 1)
+        axis.axhline(least, color="grey", linewidth=1, linestyle=":")
+        axis.set_xscale("log")
+        axis.set_yscale("symlog", linthresh=least)
+        axis.set_ylim(-0.1 * least, 1.5 * max(errors["distance"].max(), least))
+        axis.set_xlabel("Temperature T")
+        axis.set_title(network, fontsize="medium")
+    axes[0, 0].set_ylabel("|Pe(T) − c| (percentage points)")
+    shared_legend(figure, axes[0, 0])
+    return figure
+
+
+def bracket(measured: pd.DataFrame, limit: float, title: str) -> Figure:
+    """The detection error against T inside the two bounds that U1 and U2 put on it.
+
+    Args:
+        measured: columns temperature, error, low, high (percent).
+        limit: the constant c, in percent.
+        title: of the network and the set.
+    """
+    check_frames([measured], ["temperature", "error", "low", "high"])
+    figure, axes = panels(1, 1, size=(5.2, 3.2))
+    axis = axes[0, 0]
+    axis.fill_between(
+        measured["temperature"], measured["low"], measured["high"], color="0.85", label="bounds by U₁ and U₂"
+    )
+    axis.plot(measured["temperature"], measured["error"], color=ODIN, marker="o", label="Pe(T)")
+    axis.axhline(limit, color=BASELINE, linestyle="--", label="c, by U₁")
+    axis.set(xscale="log", xlabel="Temperature T", ylabel="Detection error (%)")
+    axis.set_title(title, loc="left", fontsize="medium")
+    axis.legend(fontsize="small")
+    return figure
+
+
+def moments(u2: pd.DataFrame, variance: pd.DataFrame) -> Figure:
+    """E[U2 | U1] above its parabola U1^2, and what is left without it, the variance of the gaps given U1.
+
+    Args:
+        u2: columns set, x (U1), mean (of U2).
+        variance: likewise, of U2 - U1^2.
+    """
+    check_frames([u2, variance], ["set", "x", "mean"])
+    figure, axes = panels(1, 2, size=(3.9, 3.2))
+    for axis, curves in zip(axes.flat, (u2, variance), strict=True):
+        for position, name in enumerate(in_order([u2["set"]])):
+            rows = curves[curves["set"] == name].sort_values("x")
+            set_line(axis, rows["x"].to_numpy(), rows["mean"].to_numpy(), name, position)
+        axis.set_xlabel("U₁ (units of the network's outputs)")
+    x = np.linspace(u2["x"].min(), u2["x"].max(), 100)
+    axes[0, 0].plot(x, x**2, color="grey", linestyle="--", label="U₁²")
+    axes[0, 0].set_ylabel("Mean, in squared units")
+    letter(axes, ["U₂ given U₁", "variance of the gaps given U₁"])
+    shared_legend(figure, axes[0, 0])
+    return figure
