@@ -5,6 +5,7 @@ and the others; Section 5.3 explains the perturbation by the 1-norm of the gradi
 single images, so most of this module is arithmetic on the recorded responses of `odinlib.experiments`.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +31,7 @@ class Outputs:
     logits: np.ndarray  # [K]
     u1: float
     u2: float
+    set: str | None = None  # where the image is from
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ def quantities(profile: Profile, name: str, id_set: str, sets: Sequence[str]) ->
     """What Figures 5, 10, 11 and 12 are drawn from: a row for each test image of each set.
 
     Returns:
-        Columns set, index (among the set's test images), u1, u2 (Equation 4), score_1 and score (softmax scores at
+        Columns set, index (among the test images), u1, u2 (Equation 4), variance (of the gaps), score_1 and score (at
         T = 1 and 1000), norm_1 and norm (1-norms of the gradient of log S there).
     """
     frames = []
@@ -63,6 +65,7 @@ def quantities(profile: Profile, name: str, id_set: str, sets: Sequence[str]) ->
         columns = {
             "u1": analysis.u1(logits),
             "u2": analysis.u2(logits),
+            "variance": analysis.u2(logits) - analysis.u1(logits) ** 2,
             "score_1": odin.softmax_score(logits, 1.0),
             "score": odin.softmax_score(logits, LARGE),
             "norm_1": found.gradient_norm_1.astype(np.float64),
@@ -123,10 +126,12 @@ def share_above(curves: pd.DataFrame, id_set: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["ood_set", "shared", "above"])
 
 
-def typical_at(images: pd.DataFrame, name: str, column: str, at: float, of: str, nearest: int = 25) -> pd.Series:
-    """A typical image of a set at a value of one column: of the nearest ones, that with the median of another column.
+def typical_at(
+    images: pd.DataFrame, name: str, column: str, at: float, of: str, nearest: int = 25, quantile: float = 0.5
+) -> pd.Series:
+    """An image of a set by rule, at a value of one column: of the nearest ones, that with the median of another column.
 
-    Two sets can so be compared at an equal value without picking the pair that shows most.
+    Two sets can so be compared at an equal value without picking by eye the pair that shows most.
 
     Args:
         images: of `quantities`.
@@ -134,6 +139,7 @@ def typical_at(images: pd.DataFrame, name: str, column: str, at: float, of: str,
         column, at: where to look.
         of: the column whose median is wanted.
         nearest: images to choose from.
+        quantile: of that column; another one than the median gives an image that is telling and not typical.
 
     Returns:
         The row.
@@ -142,7 +148,7 @@ def typical_at(images: pd.DataFrame, name: str, column: str, at: float, of: str,
     if rows.empty:
         raise UserError(f"there is no image of {name}", expected=f"one of {', '.join(images['set'].unique())}")
     near = rows.loc[(rows[column] - at).abs().sort_values(kind="stable").index[:nearest]].sort_values(of, kind="stable")
-    return near.iloc[(len(near) - 1) // 2]
+    return near.iloc[int(quantile * (len(near) - 1))]
 
 
 def show_outputs(title: str, classes: Sequence[str], logits: np.ndarray) -> Outputs:
@@ -155,10 +161,11 @@ def outputs_of(profile: Profile, name: str, id_set: str, row: pd.Series) -> Outp
     """The recorded outputs for the image of a row of `quantities`."""
     found = experiments.test_responses(profile, name, id_set, row["set"])
     classes, index = class_names(id_set, found.logits.shape[1]), int(row["index"])
-    title = f"an image from {datasets.title(row['set'])}"
+    title = "an image"
     if row["set"] == id_set and found.labels is not None:
-        title = f"{classes[found.labels[index]]}, {title}"
-    return show_outputs(title, classes, found.logits[index])
+        title += f" of class {classes[found.labels[index]]}"
+    shown = show_outputs(f"{title} from {datasets.title(row['set'])}", classes, found.logits[index])
+    return dataclasses.replace(shown, set=row["set"])
 
 
 def class_names(id_set: str, count: int) -> tuple[str, ...]:

@@ -295,9 +295,11 @@ def note_missing(missing: Mapping[Any, str]) -> Markdown | None:
     if not missing:
         return None
     lines = [f"> **Not to be had here ({len(missing)}):**"]
+    alike: dict[str, list[str]] = {}  # what one thing keeps away stands in one line
     for key, reason in missing.items():
         name = key if isinstance(key, str) else ", ".join(str(part) for part in key)
-        lines.append(f"> - {name}: {str(reason).replace(f'{_ROOT}{os.sep}', '')}")
+        alike.setdefault(str(reason).replace(f"{_ROOT}{os.sep}", ""), []).append(name)
+    lines += [f"> - {'; '.join(names)}: {reason}" for reason, names in alike.items()]
     return Markdown("\n".join(lines))
 
 

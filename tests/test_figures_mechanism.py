@@ -99,6 +99,7 @@ def test_a_set_of_one_point_does_not_flatten_the_others(images, curves):
 def test_appendix_c_has_a_panel_for_each_network(curves, networks):
     for draw, key, further in (
         (drawn.figure_10, "u2", ()),
+        (drawn.variance_given_u1, "u2", ()),
         (drawn.figure_11, "norm_1", ()),
         (drawn.figure_12, "norm", (10,)),
     ):
@@ -144,6 +145,7 @@ def test_the_expansion_and_its_remainder_are_drawn():
     assert len(figure.axes[1].get_lines()) == 4
     epsilons = np.array([1e-4, 1e-3])
     frame = pd.DataFrame({"curve": "T = 1", "epsilon": epsilons, "remainder": 5 * epsilons**2})
+    assert len(drawn.remainder(pd.concat([frame, frame.assign(curve="T = 1000")])).axes[0].get_lines()) == 3
     line, guide = drawn.remainder(frame).axes[0].get_lines()
     np.testing.assert_allclose(line.get_ydata(), guide.get_ydata())
 

@@ -37,6 +37,7 @@ def test_a_typical_image_is_near_and_in_the_middle():
     images = frame(a=(np.arange(100.0), np.arange(100.0)[::-1]))
     row = mechanism.typical_at(images, "a", "x", 50.0, "y", nearest=5)
     assert row.x == 50  # 48 to 52 are nearest, and y = 49 is their median
+    assert mechanism.typical_at(images, "a", "x", 50.0, "y", nearest=5, quantile=1).x == 48
     with pytest.raises(UserError, match="no image of b"):
         mechanism.typical_at(images, "b", "x", 50.0, "y")
 

@@ -3,7 +3,16 @@
 from odinlib.figures.detection import figure_1, figure_2
 from odinlib.figures.effects import by_network, figure_3, figure_4, figure_7, figure_8, figure_9
 from odinlib.figures.images import figure_16, figure_17
-from odinlib.figures.mechanism import expansion, figure_5, figure_6, figure_10, figure_11, figure_12, remainder
+from odinlib.figures.mechanism import (
+    expansion,
+    figure_5,
+    figure_6,
+    figure_10,
+    figure_11,
+    figure_12,
+    remainder,
+    variance_given_u1,
+)
 from odinlib.figures.scores import before_and_after, mixture, perturbation, score_histograms
 from odinlib.figures.style import BASELINE, COLOURS, ODIN, letter, panels, set_line, shared_legend, use_style
 from odinlib.figures.tuning import figure_13, figure_14, figure_15, mean_score, tuning_rules
@@ -43,4 +52,5 @@ __all__ = [
     "shared_legend",
     "tuning_rules",
     "use_style",
+    "variance_given_u1",
 ]

@@ -55,10 +55,11 @@ def figure_5(
     _conditionals(axes["d"], _crowded(curves["norm"], classes), sets, _crowded_label(classes), NORM_GIVEN_SCORE)
     _conditionals(axes["e"], curves["norm_1"], sets, SCORE, NORM_GIVEN_SCORE)
     axes["l"].set_axis_off()
-    handles, labels = axes["a"].get_legend_handles_labels()
+    handles, labels = axes["b"].get_legend_handles_labels()
     axes["l"].legend(handles, labels, loc="center", fontsize="medium")
-    for key, shown, colour in zip("fg", outputs, (COLOURS[0], COLOURS[1]), strict=True):
-        _bars(axes[key], shown, colour)
+    for key, shown in zip("fg", outputs, strict=True):
+        position = sets.index(shown.set) if shown.set in sets else "fg".index(key)
+        _bars(axes[key], shown, COLOURS[position % len(COLOURS)])
     everything = np.concatenate([shown.logits for shown in outputs])
     room = 0.05 * np.ptp(everything)
     for key in "fg":
@@ -124,6 +125,15 @@ def figure_10(curves: Mapping[str, pd.DataFrame]) -> Figure:
     return _by_network(curves, U1, U2_GIVEN_U1)
 
 
+def variance_given_u1(curves: Mapping[str, pd.DataFrame]) -> Figure:
+    """As `figure_10` without the parabola U1^2: the variance of the gaps given U1.
+
+    Args:
+        curves: title of a network, to columns set, x (U1), mean.
+    """
+    return _by_network(curves, U1, "E[Var(Δ) | U₁] (output units²)")
+
+
 def figure_11(curves: Mapping[str, pd.DataFrame]) -> Figure:
     """The expectation of the gradient's 1-norm given the score, both at T = 1: a panel for each network.
 
@@ -184,7 +194,7 @@ def remainder(measured: pd.DataFrame) -> Figure:
         colour = COLOURS[position % len(COLOURS)]
         axis.plot(rows["epsilon"], rows["remainder"], marker="os^D"[position % 4], color=colour, label=curve)
     ends = np.array([measured["epsilon"].min(), measured["epsilon"].max()])
-    top = measured.loc[measured["epsilon"].idxmax(), "remainder"]
+    top = measured.sort_values("epsilon")["remainder"].iloc[-1]
     axis.plot(ends, top * (ends / ends[1]) ** 2, color="grey", linestyle=":", label="slope 2")
     axis.set(xscale="log", yscale="log", xlabel="Perturbation magnitude ε (pixel units)")
     axis.set_ylabel("Median |log S(x̃) − log S(x) − ε ‖∇ log S(x)‖₁|", fontsize="small")
