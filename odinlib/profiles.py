@@ -125,7 +125,7 @@ _DEMO_OOD = (
 DEMO = Profile(
     name="demo",
     title="small networks on embedded data, live on this machine",
-    networks=("densenet-bc-22-8", "wrn-16-2", "wrn-10-1"),
+    networks=("densenet-bc-22-8", "wrn-10-2", "wrn-16-1"),
     id_sets=("shapes10", "shapes20", "shapes16"),
     ood_sets={
         "shapes10": _DEMO_OOD,
@@ -138,8 +138,8 @@ DEMO = Profile(
     left_out="shapes4",
     stands_for={
         "densenet-bc-22-8": "densenet-bc-100-12",
-        "wrn-16-2": "wrn-28-10",
-        "wrn-10-1": "wrn-40-4",
+        "wrn-10-2": "wrn-28-10",
+        "wrn-16-1": "wrn-40-4",
         "shapes10": "cifar10",
         "shapes20": "cifar100",
         "shapes16": "cifar80",
@@ -155,11 +155,13 @@ DEMO = Profile(
         "mixed-resize": "isun",
     },
     recipes={
-        "densenet-bc": Recipe(epochs=8, batch=64, weight_decay=1e-4),
-        "wrn": Recipe(epochs=8, batch=64, weight_decay=5e-4),
+        "densenet-bc": Recipe(epochs=10, batch=64, weight_decay=5e-3, padding=2),
+        "wrn": Recipe(epochs=8, batch=64, weight_decay=1e-3, padding=2),
         "mlp": PAPER_RECIPES["mlp"],
     },
-    epsilons=(0.0, 0.0008, 0.0016, 0.0024, 0.0032, 0.004),
+    epsilons=(0.0, 0.002, 0.004, 0.006, 0.008, 0.01),
+    fixed_epsilon=0.006,
+    headline_epsilon=0.006,
     holdout=100,
     images=600,
     tuning_sizes=(20, 40, 60, 80, 100, 120, 140, 160, 180, 200),
