@@ -173,31 +173,36 @@ def test_a_second_call_computes_nothing(tiny, monkeypatch):
     assert {path: (tiny.folder / path).stat().st_mtime_ns for path in files(tiny)} == before
 
 
+EVERY = {"responses", "grids", "curves", "scores"}
+
+
 @pytest.mark.parametrize(
-    ("field", "value", "kind"),
+    ("field", "value", "kinds"),
     [
-        ("images", 50, "responses"),
-        ("seed", 1, "networks"),
-        ("holdout", 30, "grids"),
-        ("epsilons", (0.0, 0.01), "grids"),
-        ("temperatures", (1.0, 2.0), "grids"),
-        ("split", "first", "grids"),
-        ("curve_images", 10, "curves"),
-        ("recipes", {"mlp": training.Recipe(epochs=1, batch=64, weight_decay=0.0)}, "networks"),
+        ("images", 50, EVERY),
+        ("seed", 1, {"networks", *EVERY}),
+        ("recipes", {"mlp": training.Recipe(epochs=1, batch=64, weight_decay=0.0)}, {"networks", *EVERY}),
+        ("holdout", 30, EVERY - {"responses"}),
+        ("split", "first", EVERY - {"responses"}),
+        ("epsilons", (0.0, 0.01), {"grids", "curves"}),
+        ("temperatures", (1.0, 2.0), {"grids"}),
+        ("fixed_temperature", 500.0, {"curves"}),
+        ("curve_images", 10, {"curves"}),
     ],
 )
-def test_changed_fields_get_files_of_their_own(tiny, field, value, kind):
+def test_changed_fields_get_files_of_their_own(tiny, field, value, kinds):
     def make(profile):
         experiments.grid(profile, NET, ID, "strokes")
         experiments.curve(profile, NET, ID, "strokes")
         experiments.responses(profile, NET, ID, "strokes")
+        experiments.test_scores(profile, NET, ID, "strokes", 10.0, 0.02)
 
     make(tiny)
     before = {path: (tiny.folder / path).read_bytes() for path in files(tiny)}
     make(dataclasses.replace(tiny, **{field: value}))
     assert {path: (tiny.folder / path).read_bytes() for path in before} == before
     made = set(files(tiny)) - set(before)
-    assert any(path.startswith(kind) for path in made)
+    assert {path.partition("/")[0] for path in made} == kinds
     for path in made:
         stem, _, suffix = (tiny.folder / path).stem.rpartition("-")
         assert stem and len(suffix) == 8
