@@ -24,8 +24,9 @@ NETWORKS = record.jobs(PROFILE) if PROFILE.compute else []
 PROTOCOL = graph.reached(["odinlib.experiments"])
 RECORD = [str(path) for path in [PROFILE.folder / "MANIFEST.json"] if path.exists()]
 
-# One thread a job: two jobs on two cores are faster than one job on two threads.
-shell.prefix("export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-1}}; ")
+# One thread a job: two jobs on two cores are faster than one job on two threads. Their progress bars share a terminal,
+# so each is drawn now and then only.
+shell.prefix("export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-1}} TQDM_MININTERVAL=${{TQDM_MININTERVAL:-20}}; ")
 
 
 def needed(page):
