@@ -80,13 +80,19 @@ def score_from_margin(margin: Tensor, temperature: float | Tensor, classes: int)
 
 def _gaps(logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     """The gaps f_y - f_i in float64 [..., K], infinite at the predicted class y itself, and T in float64."""
+    logits = _double(logits)
     temperatures = torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)
     if not (temperatures > 0).all() or not torch.isfinite(temperatures).all():
         raise UserError(f"temperature is {temperature}", expected="a number above 0")
     if logits.shape[-1] < 2:
         raise UserError(f"the network has {logits.shape[-1]} class", expected="at least two, to compare their outputs")
-    largest, predicted = logits.double().max(-1, keepdim=True)
-    return (largest - logits.double()).scatter(-1, predicted, math.inf), temperatures
+    largest, predicted = logits.max(-1, keepdim=True)
+    return (largest - logits).scatter(-1, predicted, math.inf), temperatures
+
+
+def _double(logits: Tensor) -> Tensor:
+    """The logits in float64, which Apple's GPUs do not have."""
+    return (logits.cpu() if logits.device.type == "mps" else logits).double()
 
 
 # --- Equation 2: input preprocessing ----------------------------------------------------------------------------------
@@ -113,7 +119,8 @@ def input_gradients(network: nn.Module, images: Tensor, temperatures: Sequence[f
         gradients = []
         for i, temperature in enumerate(temperatures):
             # Images do not mix in evaluation mode, so the gradient of the sum holds each image's own gradient.
-            log_score = torch.log_softmax(logits / temperature, dim=-1).amax(-1).sum()
+            # In float64: a confident softmax rounds to 1 in float32, and its gradient to 0, which has no sign.
+            log_score = torch.log_softmax(_double(logits) / temperature, dim=-1).amax(-1).sum()
             last = i == len(temperatures) - 1
             gradients += torch.autograd.grad(log_score, images, retain_graph=not last)
     return gradients, logits.detach()

@@ -102,6 +102,16 @@ def test_gradient_equals_finite_differences(network, images, temperature):
         assert gradient[index].item() == pytest.approx(slope, rel=1e-3, abs=1e-9)
 
 
+def test_confident_images_still_have_a_direction():
+    # In float32 the softmax of these logits is 1 and its gradient 0.
+    network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    nn.init.constant_(network[1].bias, 0.0)
+    network[1].bias.data[0] = 25.0
+    gradient, logits = odin.input_gradient(network, torch.rand(5, 3, 2, 2), 1.0)
+    assert (torch.softmax(logits, -1).amax(-1) == 1).all()
+    assert (gradient != 0).all()
+
+
 def test_weights_get_no_gradient(network, images):
     odin.odin_score(network, images, 1000.0, 0.001)
     assert all(parameter.grad is None for parameter in network.parameters())
