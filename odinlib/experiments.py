@@ -38,10 +38,12 @@ from odinlib.datasets import ImageSet
 from odinlib.errors import Missing, UserError
 from odinlib.networks import train as training
 from odinlib.networks import weights
+from odinlib.networks.fast import fast
 from odinlib.profiles import Profile
 
 METHODS = ("baseline", "odin")
 Result = TypeVar("Result")
+Key = TypeVar("Key", bound=tuple[str, ...])
 #: How many images there are, and what makes the arrays of a slice of them (their last axis counts images).
 Work = tuple[int, Callable[[slice], Mapping[str, np.ndarray]]]
 _FORMAT = 1  # raise it when a change of code changes the numbers, so that old artefacts are not read
@@ -288,9 +290,7 @@ def detections(
     return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame(), missing
 
 
-def gather(
-    function: Callable[..., Result], keys: Iterable[tuple[str, ...]]
-) -> tuple[dict[tuple[str, ...], Result], dict[tuple[str, ...], str]]:
+def gather(function: Callable[..., Result], keys: Iterable[Key]) -> tuple[dict[Key, Result], dict[Key, str]]:
     """`function(*key)` for each key, and why for those that cannot be had here.
 
     >>> def length(name):
@@ -438,7 +438,12 @@ def headline_setting(profile: Profile) -> odin.Setting:
 
 def fast_network(profile: Profile, name: str, id_set: str) -> nn.Module:
     """The network in the form that gives the same numbers soonest."""
-    return network(profile, name, id_set)
+    return _fast(network(profile, name, id_set))
+
+
+@functools.lru_cache(maxsize=4)
+def _fast(plain: nn.Module) -> nn.Module:
+    return fast(plain)
 
 
 @functools.lru_cache(maxsize=4)
@@ -447,7 +452,7 @@ def _network(path: Path, config_digest: str, device: str) -> nn.Module:
     if card.get("config_sha256", config_digest) != config_digest:
         raise artefacts.Refused(f"{path} was trained with another recipe", remedy="delete it and run again")
     # Convolutions are fastest with the channels last, on CPU and GPU alike.
-    return found.to(training.device(device), memory_format=torch.channels_last).eval()
+    return found.to(training.device(device)).to(memory_format=torch.channels_last).eval()
 
 
 def _train(profile: Profile, name: str, id_set: str, path: Path) -> None:

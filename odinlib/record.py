@@ -151,7 +151,7 @@ def seal(profile: Profile) -> Iterator[str]:
         with artefacts.write_atomically(path.with_suffix(".json")) as file:
             file.write((json.dumps(about, indent=2) + "\n").encode())
         yield f"{path}: {len(frame)} rows"
-    sums = {
+    sums: dict[str, dict[str, Any]] = {
         path: {"sha256": artefacts.file_digest(profile.folder / path), "bytes": (profile.folder / path).stat().st_size}
         for path in _files(profile.folder)
     }

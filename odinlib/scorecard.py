@@ -208,6 +208,7 @@ def predictions_unchanged(profile: Profile) -> Verdict:
 
 def labels_not_used(profile: Profile) -> Verdict:
     found = experiments.test_responses(profile, profile.networks[0], profile.id_sets[0], profile.id_sets[0])
+    assert found.labels is not None
     shuffled = experiments.Responses(
         found.logits,
         found.gradient_norm_1,
@@ -272,11 +273,11 @@ def detection_error_converges(profile: Profile) -> Verdict:
     id_set = profile.id_sets[0]
 
     def difference(name: str, ood_set: str) -> float:
-        pair = [
+        inside, outside = (
             torch.from_numpy(experiments.test_responses(profile, name, id_set, s).logits) for s in (id_set, ood_set)
-        ]
-        limit = metrics.detection_error(*(analysis.u1(logits) for logits in pair), tpr=profile.tpr)
-        reached = metrics.detection_error(*(odin.margin_score(logits, 1e6) for logits in pair), tpr=profile.tpr)
+        )
+        limit = metrics.detection_error(analysis.u1(inside), analysis.u1(outside), profile.tpr)
+        reached = metrics.detection_error(odin.margin_score(inside, 1e6), odin.margin_score(outside, 1e6), profile.tpr)
         return 100 * abs(limit - reached).item()
 
     keys = [(name, s) for name in profile.networks for s in profile.ood_sets[id_set]]
@@ -364,11 +365,11 @@ def one_threshold_serves_all(profile: Profile) -> Verdict:
     name, id_set = profile.networks[0], profile.id_sets[0]
 
     def rate(images: str) -> float:
-        scores = [
+        inside, outside = (
             experiments.test_scores(profile, name, id_set, s, profile.fixed_temperature, profile.fixed_epsilon)
             for s in (id_set, images)
-        ]
-        return 100 * metrics.fpr_at_tpr(*scores, tpr=profile.tpr).item()
+        )
+        return 100 * metrics.fpr_at_tpr(inside, outside, profile.tpr).item()
 
     found, missing = experiments.gather(rate, [(s,) for s in profile.ood_sets[id_set]])
     if not found:

@@ -7,6 +7,7 @@ book. The rule of the verdict is stated once, in `verdict`.
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -67,8 +68,9 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
     rows = []
     for row in measured.to_dict("records"):
         key = (row["network"], row["id_set"], row["ood_set"])
+        network, id_set, ood_set = (profile.paper_name(name) for name in key)
         printed, printed_baseline = (
-            reference.lookup(*(profile.paper_name(name) for name in key), method, row["metric"], table=table)
+            reference.lookup(network, id_set, ood_set, method, row["metric"], table)
             for method in (row["method"], "baseline")
         )
         if printed is None:
@@ -171,7 +173,7 @@ def recipe_table(profile: Profile) -> Styler:
 
 def set_table(profile: Profile) -> Styler:
     """The out-of-distribution sets of the run, and what each stands for."""
-    rows = {}
+    rows: dict[str, dict[str, Any]] = {}
     for id_set in (*profile.id_sets, profile.grey_id_set):
         for name in profile.ood_sets[id_set]:
             entry = rows.setdefault(
@@ -264,7 +266,8 @@ def setting_table(profile: Profile, name: str, parameter: str) -> Styler:
     rows: dict[str, dict[str, str]] = {}
     for id_set in profile.id_sets:
         for ood_set in profile.ood_sets[id_set]:
-            printed = reference.lookup(*(profile.paper_name(n) for n in (name, id_set, ood_set)), "odin", parameter)
+            key = (profile.paper_name(name), profile.paper_name(id_set), profile.paper_name(ood_set))
+            printed = reference.lookup(*key, "odin", parameter)
             try:
                 ours = f"{getattr(experiments.tune(profile, name, id_set, ood_set), parameter):g}"
             except Missing:
@@ -285,9 +288,11 @@ def transfer_table(profile: Profile, name: str, compared: pd.DataFrame) -> Style
     number = {0: 10, 1: 11}.get(profile.networks.index(name) if name in profile.networks else -1)
     rows: dict[str, dict[str, str]] = {}
     for row in compared.to_dict("records"):
-        key = [profile.paper_name(n) for n in (name, row["id_set"], row["ood_set"])]
+        network, id_set, ood_set, tuning_set = (
+            profile.paper_name(n) for n in (name, row["id_set"], row["ood_set"], row["tuning_set"])
+        )
         printed = [
-            reference.lookup(*key, method, "fpr", table=number, tuning_set=profile.paper_name(row["tuning_set"]))
+            reference.lookup(network, id_set, ood_set, method, "fpr", number, tuning_set)
             for method in ("baseline", "odin")
         ]
         told = f"paper {printed[0]} / {printed[1]}" if printed[0] else "not in the paper"

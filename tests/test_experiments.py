@@ -348,12 +348,12 @@ def test_respond_without_its_own_images_says_so(tiny):
 
 
 def test_the_paper_pairs_two_id_sets_both_ways():
-    demo = profiles.get("demo")
-    assert experiments.near_pairs(demo) == [
-        ("densenet-bc-22-8", "shapes10", "shapes20"),
-        ("densenet-bc-22-8", "shapes20", "shapes10"),
+    paper = profiles.get("paper")
+    assert experiments.near_pairs(paper) == [
+        ("densenet-bc-100-12", "cifar10", "cifar100"),
+        ("densenet-bc-100-12", "cifar100", "cifar10"),
     ]
-    assert experiments.near_pairs(dataclasses.replace(demo, id_sets=("shapes10",))) == []
+    assert experiments.near_pairs(dataclasses.replace(paper, id_sets=("cifar10",))) == []
 
 
 def test_a_sealed_file_that_was_changed_is_refused(tiny):

@@ -108,7 +108,7 @@ def test_what_the_paper_does_not_print():
     ("odins", "told"), [(20.0, "same direction"), (60.0, "other direction"), (50.0, "other direction")]
 )
 def test_a_stand_in_is_compared_by_direction_only(odins, told):
-    key = ("densenet-bc-22-8", "shapes10", "photos-crop")
+    key = (DEMO.networks[0], DEMO.id_sets[0], DEMO.ood_sets[DEMO.id_sets[0]][0])
     compared = tables.comparison(DEMO, rows(*key, {("baseline", "fpr"): 50.0, ("odin", "fpr"): odins}))
     assert list(compared.verdict) == ["not comparable", told]
     assert list(compared.paper) == ["34.7", "4.3"]
