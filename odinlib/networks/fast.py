@@ -1,0 +1,392 @@
+"""The paper's networks in evaluation mode: the same logits and input gradients, sooner.
+
+ODIN's grid is hundreds of passes through one fixed network. Three facts about a fixed DenseNet-BC shorten every one of
+them, and change nothing but the order in which numbers are added:
+
+1. **Batch norm and ReLU are one comparison.** With s and t the scale and shift that a batch norm amounts to,
+
+       relu(s x + t) = s max(x, -t / s) + t    for s > 0, and the minimum for s < 0.
+
+   The s and t outside belong to the 1 x 1 convolution behind, as factors of its weights and as its bias. The second
+   batch norm of each layer is folded into the convolution before it.
+2. **Concatenation is a prefix.** A dense block is one buffer [images, height, width, maps]. A layer reads the first
+   maps and writes the next ones; nothing is copied, and a 1 x 1 convolution is a matrix product.
+3. **Average pooling and a 1 x 1 convolution commute.** The transitions pool first: a quarter of the products.
+
+Few images at a time stay within the cache; later blocks, whose maps are smaller, take more of them. The backward pass
+is written out, because the weights need no gradients and all temperatures share the masks of one forward pass.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from odinlib.errors import UserError, check_choice
+from odinlib.networks.densenet import DenseNet
+from odinlib.networks.wideresnet import Residual
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+#: Python holds one lock: with more threads than this, several share the operations of one worker.
+MOST_WORKERS = 8
+
+
+def fast(network: nn.Module, precision: str = "float32", compile: bool = False, micro: int | None = None) -> nn.Module:
+    """`network`, frozen in evaluation mode, in the fastest form there is for it.
+
+    The result maps images [N, C, H, W] to logits [N, K] as `network` does, on the same device, and can be
+    differentiated with respect to the images. Later changes of `network` do not reach it. Passes that need no
+    gradient go through in small parts, so that memory does not grow with N.
+
+    Args:
+        network: any. A DenseNet-BC gains most; a Wide ResNet has half of its batch norms folded; all get channels last.
+        precision: "float32" changes nothing beyond rounding. "bfloat16" does: passes without gradients keep 8 bits,
+            except in the first layer, which must resolve perturbations of 1/5000, and in the last. Gradients stay in
+            float32, because ODIN uses their signs.
+        compile: pass the network through `torch.compile`, which needs a C++ compiler, or Triton on CUDA. Exact but
+            for rounding.
+        micro: images that go through the network together; in each thread; none: 4 on a CPU, 256 on CUDA.
+
+    >>> from odinlib.networks import build
+    >>> network, images = build("densenet-bc-10-4", classes=3, seed=0).eval(), torch.rand(5, 3, 8, 8)
+    >>> torch.allclose(fast(network)(images), network(images), atol=1e-5)
+    True
+    """
+    check_choice("precision", precision, PRECISIONS)
+    if micro is not None and (not isinstance(micro, int) or isinstance(micro, bool) or micro < 1):
+        raise UserError(f"micro is {micro!r}", expected="a whole number, at least 1")
+    if micro is None:
+        on_cpu = next((p.device.type for p in network.parameters()), "cpu") == "cpu"
+        micro = 4 if on_cpu else 256
+    form = FastDenseNet if isinstance(network, DenseNet) else Frozen
+    return form(network, PRECISIONS[precision], compile, micro)
+
+
+class Frozen(nn.Module):
+    """A copy of any network with channels last, without gradients of weights, and with batch norms folded if it can.
+
+    Args:
+        network: images [N, C, H, W] to logits [N, K].
+        dtype: of passes without gradients.
+        compile: pass it through `torch.compile`.
+        micro: images that go through it together where no gradient is asked for.
+    """
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype, compile: bool, micro: int) -> None:
+        super().__init__()
+        network = copy.deepcopy(network).eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        for module in network.modules():
+            if isinstance(module, Residual):
+                module.conv1, module.bn2 = fuse_conv_bn_eval(module.conv1, module.bn2), nn.Identity()
+        self.network, self.dtype, self.micro = network, dtype, micro
+        self.run: Callable[[Tensor], Tensor] = network
+        if dtype != torch.float32:
+            self.run = _rounded(network, dtype)
+        if compile:
+            self.run = torch.compile(self.run, dynamic=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, K] in float32 of `images` [N, C, H, W] in [0, 1]."""
+        images = images.contiguous(memory_format=torch.channels_last)
+        if images.requires_grad and torch.is_grad_enabled():
+            return self.network(images)
+        return torch.cat([self.run(part) for part in images.split(self.micro)])
+
+
+def _rounded(network: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """`network` under autocast, but for its first and last layer, which keep float32."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+
+    def run(images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, dtype):
+            return network(images)
+
+    for layer in {layers[0], layers[-1]} if layers else ():
+        layer.forward = _without_autocast(layer.forward)  # type: ignore[method-assign]
+    return run
+
+
+def _without_autocast(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def exact(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, enabled=False):
+            return forward(x.float())
+
+    return exact
+
+
+# --- DenseNet-BC ------------------------------------------------------------------------------------------------------
+
+
+class FastDenseNet(nn.Module):
+    """A DenseNet-BC by the three facts above.
+
+    Args:
+        network: what it computes.
+        dtype: of passes without gradients; gradients are computed in float32.
+        compile: pass the stages through `torch.compile`.
+        micro: images that go through the first block together, in each thread.
+    """
+
+    def __init__(self, network: DenseNet, dtype: torch.dtype, compile: bool, micro: int) -> None:
+        super().__init__()
+        self.name, self.classes, self.micro = network.name, network.classes, micro
+        self.mean = network.mean.detach().clone()
+        first = _channels_last(network.conv1.weight.double() / network.std.double(), torch.float32)
+        self.first = nn.Parameter(first, requires_grad=False)
+        self.exact = _stages(network, torch.float32)
+        self.stages = self.exact if dtype == torch.float32 else _stages(network, dtype)
+        self.advance = torch.compile(_advance, dynamic=False) if compile else _advance
+        self.workers = 1 if compile or self.first.is_cuda else MOST_WORKERS
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [N, K] in float32 of `images` [N, C, H, W] in [0, 1]."""
+        if images.requires_grad and torch.is_grad_enabled():
+            return _Differentiable.apply(images, self)  # type: ignore[no-untyped-call]
+        return torch.cat(_in_parallel(self._logits, images, self.workers))
+
+    def _logits(self, images: Tensor) -> Tensor:
+        parts = self._enter(images)
+        # A transition leaves a quarter of the pixels behind, so that four times the images fit.
+        for stage, micro in zip(self.stages, (self.micro, 4 * self.micro, 16 * self.micro), strict=True):
+            parts = torch.cat([self.advance(part, stage) for part in parts.split(micro)])
+        return parts
+
+    def _enter(self, images: Tensor) -> Tensor:
+        # In float32 at any precision: a perturbation of 1/5000 is less than a pixel's last bit in bfloat16.
+        return _conv((images - self.mean).permute(0, 2, 3, 1), self.first)
+
+    def input_gradients(self, images: Tensor, temperatures: Sequence[float]) -> tuple[list[Tensor], Tensor]:
+        """What :func:`odinlib.odin.input_gradients` returns: a gradient for each temperature, and the logits."""
+
+        def work(images: Tensor) -> tuple[Tensor, Tensor]:
+            gradients, logits = [], []
+            for part in images.split(self.micro):
+                here, masks = self.record(part)
+                back = [self.pull_back(_log_score_gradient(here, temperature), masks) for temperature in temperatures]
+                gradients.append(torch.stack(back) if back else part.new_empty(0, *part.shape))
+                logits.append(here)
+            return torch.cat(gradients, 1), torch.cat(logits)
+
+        found = _in_parallel(work, images.detach(), self.workers)
+        return list(torch.cat([gradients for gradients, _ in found], 1)), torch.cat([logits for _, logits in found])
+
+    def record(self, images: Tensor) -> tuple[Tensor, list["_Masks"]]:
+        """The logits [N, K] in float32, and what :meth:`pull_back` needs to know of the way to them."""
+        x, masks = self._enter(images), []
+        for stage in self.exact:
+            masks.append(_Masks([], []))
+            x = _advance(x, stage, masks[-1])
+        return x, masks
+
+    def pull_back(self, cotangent: Tensor, masks: list["_Masks"]) -> Tensor:
+        """The gradient of sum(`cotangent` * logits) with respect to the images; `cotangent` is [N, K]."""
+        for stage, kept in zip(reversed(self.exact), reversed(masks), strict=True):
+            cotangent = _retreat(cotangent, stage, kept)
+        return _conv(cotangent, _turned(self.first)).permute(0, 3, 1, 2).contiguous()
+
+
+@dataclass(frozen=True)
+class _Gate:
+    """A batch norm and a ReLU: relu(s x + t) = s gate(x) + t."""
+
+    low: Tensor
+    high: Tensor | None  # where no scale is negative, one comparison is enough
+    scale: Tensor  # s and t in float64, for the weights behind
+    shift: Tensor
+
+    def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        gated = torch.maximum(x, self.low, out=out)
+        return gated if self.high is None else torch.minimum(gated, self.high, out=gated)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Gate, 1 x 1 convolution and ReLU, 3 x 3 convolution, on the first `width` maps of the block."""
+
+    width: int
+    gate: _Gate
+    squeeze: Tensor
+    bias: Tensor
+    grow: Tensor
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """A dense block, and what follows it: a transition (weight [out, in, 1, 1]) or the classifier ([K, in])."""
+
+    layers: list[_Layer]
+    gate: _Gate
+    weight: Tensor
+    bias: Tensor
+
+
+@dataclass
+class _Masks:
+    """Where the gates let their input through, and where the ReLUs did: 1 or 0, in the order of the layers."""
+
+    gates: list[Tensor]
+    relus: list[Tensor]
+
+
+def _advance(x: Tensor, stage: _Stage, masks: _Masks | None = None) -> Tensor:
+    """From the maps [n, H, W, maps] that enter a dense block to those that enter the next, or to the logits."""
+    n, height, width, maps = x.shape
+    block = torch.empty(n, height, width, len(stage.gate.scale), dtype=stage.gate.low.dtype, device=x.device)
+    block[..., :maps] = x
+    scratch = torch.empty(block.numel(), dtype=block.dtype, device=x.device)
+    for layer in stage.layers:
+        seen = block[..., : layer.width]
+        gated = layer.gate(seen, out=scratch[: seen.numel()].view(seen.shape))
+        squeezed = _conv(gated, layer.squeeze, layer.bias).relu_()
+        block[..., layer.width : layer.width + layer.grow.shape[0]] = _conv(squeezed, layer.grow)
+        if masks is not None:
+            masks.gates.append((gated == seen).to(x.dtype))
+            masks.relus.append(squeezed.sign_())
+    gated = stage.gate(block, out=scratch.view(block.shape))
+    if masks is not None:
+        masks.gates.append((gated == block).to(x.dtype))
+    if stage.weight.ndim == 2:
+        return F.linear(gated.mean((1, 2), dtype=torch.float32), stage.weight, stage.bias)
+    pooled = F.avg_pool2d(gated.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
+    return _conv(pooled, stage.weight, stage.bias)
+
+
+def _retreat(cotangent: Tensor, stage: _Stage, masks: _Masks) -> Tensor:
+    """The transpose of the derivative of `_advance`: from a gradient at its output to the one at its input."""
+    mask = masks.gates[-1]
+    _, height, width, _ = mask.shape
+    if stage.weight.ndim == 2:
+        block = mask * ((cotangent @ stage.weight) / (height * width))[:, None, None]
+    else:
+        pooled = _conv(cotangent, _turned(stage.weight)) / 4
+        block = pooled.repeat_interleave(2, 1).repeat_interleave(2, 2)
+        # Pooling leaves out the last row and column of an odd number.
+        block = mask * F.pad(block, (0, 0, 0, width - block.shape[2], 0, height - block.shape[1]))
+    for layer, gate, relu in zip(reversed(stage.layers), masks.gates[-2::-1], reversed(masks.relus), strict=True):
+        grown = block[..., layer.width : layer.width + layer.grow.shape[0]]
+        squeezed = _conv(grown, _turned(layer.grow)).mul_(relu)
+        block[..., : layer.width].addcmul_(gate, _conv(squeezed, _turned(layer.squeeze)))
+    return block[..., : stage.layers[0].width]
+
+
+class _Differentiable(torch.autograd.Function):
+    """The backward pass above, for autograd."""
+
+    @staticmethod
+    def forward(context: Any, images: Tensor, form: FastDenseNet) -> Tensor:
+        context.form = form
+        logits, context.masks = form.record(images)
+        return logits
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(context: Any, cotangent: Tensor) -> tuple[Tensor, None]:
+        return context.form.pull_back(cotangent, context.masks), None
+
+
+def _log_score_gradient(logits: Tensor, temperature: float) -> Tensor:
+    """The derivative of log S(x; T) by the logits [N, K]: (1 - p_y) / T at the prediction y, -p_i / T elsewhere.
+
+    1 - p_y is summed from the others in float64: in float32 it would vanish where the network is sure.
+    """
+    rest = torch.softmax(logits.double() / temperature, -1)
+    predicted = logits.argmax(-1, keepdim=True)
+    rest = rest.scatter(-1, predicted, 0.0)
+    return (rest.neg().scatter(-1, predicted, rest.sum(-1, keepdim=True)) / temperature).to(logits.dtype)
+
+
+# --- Folding, in float64 ----------------------------------------------------------------------------------------------
+
+
+def _stages(network: DenseNet, dtype: torch.dtype) -> list[_Stage]:
+    """The blocks of `network`, each with what follows it, folded."""
+    stages = []
+    bottleneck: Any
+    after: Any
+    for block, after in ((network.block1, network.trans1), (network.block2, network.trans2), (network.block3, None)):
+        layers = []
+        for bottleneck in block.layer:
+            gate = _gate(bottleneck.bn1, dtype)
+            scale, shift = _affine(bottleneck.bn2)
+            weight = bottleneck.conv1.weight.double() * scale[:, None, None, None]
+            squeeze, bias = _behind(gate, weight, shift)
+            grow = _channels_last(bottleneck.conv2.weight, dtype)
+            layers.append(_Layer(len(gate.scale), gate, _channels_last(squeeze, dtype), bias.to(dtype), grow))
+        gate = _gate(network.bn1 if after is None else after.bn1, dtype)
+        if after is None:
+            weight, bias = _behind(gate, network.fc.weight.double(), network.fc.bias.double())
+            stages.append(_Stage(layers, gate, weight.float(), bias.float()))
+        else:
+            weight, bias = _behind(gate, after.conv1.weight.double(), torch.zeros(()).to(gate.scale))
+            stages.append(_Stage(layers, gate, _channels_last(weight, dtype), bias.to(dtype)))
+    return stages
+
+
+def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """The scale s and the shift t of a batch norm in evaluation mode, s x + t."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
+    return scale, norm.bias.double() - norm.running_mean.double() * scale
+
+
+def _gate(norm: nn.BatchNorm2d, dtype: torch.dtype) -> _Gate:
+    scale, shift = _affine(norm)
+    constant = scale.abs() < 1e-30  # the output is relu(t); -t / s would overflow
+    scale = torch.where(constant, 0.0, scale)
+    turn = -shift / torch.where(constant, 1.0, scale)
+    low = torch.where(scale < 0, -torch.inf, turn).to(dtype)
+    high = torch.where(scale < 0, turn, torch.inf).to(dtype)
+    return _Gate(low, high if bool((scale < 0).any()) else None, scale, torch.where(constant, shift.relu(), shift))
+
+
+def _behind(gate: _Gate, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """The weight [out, in, ...] and bias of a linear map of relu(s x + t), for gate(x) in its place."""
+    matrix = weight.flatten(1)
+    return (matrix * gate.scale).view(weight.shape), bias + matrix @ gate.shift
+
+
+def _channels_last(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    return weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
+
+
+def _turned(weight: Tensor) -> Tensor:
+    """The weight of the transposed convolution, for stride 1."""
+    return _channels_last(weight.flip(2, 3).transpose(0, 1), weight.dtype)
+
+
+def _conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A convolution of [n, H, W, in] that keeps height and width."""
+    return F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=weight.shape[-1] // 2).permute(0, 2, 3, 1)
+
+
+# --- Threads ----------------------------------------------------------------------------------------------------------
+
+
+def _in_parallel(work: Callable[[Tensor], Any], images: Tensor, most: int) -> list[Any]:
+    """`work` on parts of `images`, one part in each of PyTorch's threads, but without gradients.
+
+    By itself PyTorch divides every single operation between its threads, which then wait for each other hundreds of
+    times an image; and what one core has in its cache, the other needs.
+    """
+    threads = torch.get_num_threads()
+    workers = max(1, min(threads, most, len(images)))
+
+    def without_gradients(part: Tensor) -> Any:
+        with torch.no_grad():
+            return work(part)
+
+    if workers == 1:
+        return [without_gradients(images)]
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(threads // workers,)) as pool:
+            return list(pool.map(without_gradients, images.tensor_split(workers)))
+    finally:
+        torch.set_num_threads(threads)  # new threads take their number from the last one set anywhere
