@@ -104,7 +104,7 @@ def read_folder(path: str | Path, size: int | None = None) -> Folder:
     files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _ENDINGS)
     if not files:
         raise UserError(f"{path} holds no image", expected=f"files ending in {', '.join(sorted(_ENDINGS))}")
-    pictures = []
+    pictures: list[np.ndarray] = []
     for file in files:
         try:
             with Image.open(file) as opened:

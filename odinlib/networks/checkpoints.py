@@ -97,7 +97,7 @@ class _Variable(metaclass=_Sealed):
 
 
 def _tensor(*arguments: Any) -> Tensor:
-    tensor: Tensor = torch._utils._rebuild_tensor(*arguments[:4])  # type: ignore[no-untyped-call]
+    tensor: Tensor = torch._utils._rebuild_tensor(*arguments[:4])
     return tensor
 
 
