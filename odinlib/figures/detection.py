@@ -40,6 +40,9 @@ def figure_2(measured: pd.DataFrame, titles: Mapping[tuple[str, str], str]) -> F
         measured: columns network, id_set, ood_set, fpr, detection_error (percent), mmd.
         titles: (network, ID set) to the panel's title; one panel each, in this order.
     """
+    titles = {
+        key: title for key, title in titles.items() if key in set(zip(measured.network, measured.id_set, strict=True))
+    }
     columns = min(2, len(titles))
     figure, axes = panels(-(-len(titles) // columns), columns, size=(4.4, 3.2))
     for axis in axes.flat[len(titles) :]:
