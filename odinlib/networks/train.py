@@ -195,12 +195,14 @@ def train(
     return history
 
 
-def accuracy(network: Classifier, image_set: "ImageSet", batch: int = 256) -> float:
+def accuracy(network: Classifier, image_set: "ImageSet", batch: int | None = None) -> float:
     """The part of `image_set`, from 0 to 1, that `network` labels rightly, in evaluation mode."""
     targets = _labels(network, image_set)
     where, training = network.mean.device, network.training
     network.eval()
     correct = 0
+    # A CPU is fastest while the activations stay in its cache: with DenseNet-BC-100.
+    batch = batch or (32 if where.type == "cpu" else 256)
     with torch.inference_mode():
         for at in range(0, len(image_set.images), batch):
             chosen = np.arange(at, min(at + batch, len(image_set.images)))
