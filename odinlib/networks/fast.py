@@ -53,7 +53,8 @@ def fast(network: nn.Module, precision: str = "float32", compile: bool = False, 
             float32, because ODIN uses their signs.
         compile: pass the network through `torch.compile`, which needs a C++ compiler, or Triton on CUDA. Exact but
             for rounding.
-        micro: images that go through the network together; in each thread; none: 4 on a CPU, 256 on CUDA.
+        micro: images that go through the network together; none: on a CPU, 4 in each thread through a DenseNet-BC and
+            32 through others; on CUDA, 256.
 
     >>> from odinlib.networks import build
     >>> network, images = build("densenet-bc-10-4", classes=3, seed=0).eval(), torch.rand(5, 3, 8, 8)
@@ -65,9 +66,10 @@ def fast(network: nn.Module, precision: str = "float32", compile: bool = False, 
         raise UserError(f"micro is {micro!r}", expected="a whole number, at least 1")
     if micro is None:
         on_cpu = next((p.device.type for p in network.parameters()), "cpu") == "cpu"
-        micro = 4 if on_cpu else 256
-    form = FastDenseNet if isinstance(network, DenseNet) else Frozen
-    return form(network, PRECISIONS[precision], compile, micro)
+        micro = (4 if isinstance(network, DenseNet) else 32) if on_cpu else 256
+    if isinstance(network, DenseNet):
+        return FastDenseNet(network, PRECISIONS[precision], compile, micro)
+    return Frozen(network, PRECISIONS[precision], compile, micro)
 
 
 class Frozen(nn.Module):
@@ -85,33 +87,24 @@ class Frozen(nn.Module):
         network = copy.deepcopy(network).eval().requires_grad_(False).to(memory_format=torch.channels_last)
         for module in network.modules():
             if isinstance(module, Residual):
-                module.conv1, module.bn2 = fuse_conv_bn_eval(module.conv1, module.bn2), nn.Identity()
+                module.conv1 = fuse_conv_bn_eval(module.conv1, module.bn2)
+                module.bn2 = nn.Identity()  # type: ignore[assignment]
         self.network, self.dtype, self.micro = network, dtype, micro
-        self.run: Callable[[Tensor], Tensor] = network
-        if dtype != torch.float32:
-            self.run = _rounded(network, dtype)
-        if compile:
-            self.run = torch.compile(self.run, dynamic=False)
+        layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        for layer in {layers[0], layers[-1]} if layers and dtype != torch.float32 else ():
+            layer.forward = _without_autocast(layer.forward)  # type: ignore[method-assign, assignment]
+        self.run = torch.compile(self._run, dynamic=False) if compile else self._run
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K] in float32 of `images` [N, C, H, W] in [0, 1]."""
         images = images.contiguous(memory_format=torch.channels_last)
         if images.requires_grad and torch.is_grad_enabled():
             return self.network(images)
-        return torch.cat([self.run(part) for part in images.split(self.micro)])
+        return torch.cat([self.run(part) for part in torch.split(images, self.micro)])
 
-
-def _rounded(network: nn.Module, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-    """`network` under autocast, but for its first and last layer, which keep float32."""
-    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
-
-    def run(images: Tensor) -> Tensor:
-        with torch.autocast(images.device.type, dtype):
-            return network(images)
-
-    for layer in {layers[0], layers[-1]} if layers else ():
-        layer.forward = _without_autocast(layer.forward)  # type: ignore[method-assign]
-    return run
+    def _run(self, images: Tensor) -> Tensor:
+        with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.network(images)
 
 
 def _without_autocast(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -149,14 +142,14 @@ class FastDenseNet(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K] in float32 of `images` [N, C, H, W] in [0, 1]."""
         if images.requires_grad and torch.is_grad_enabled():
-            return _Differentiable.apply(images, self)  # type: ignore[no-untyped-call]
+            return _Differentiable.apply(images, self)
         return torch.cat(_in_parallel(self._logits, images, self.workers))
 
     def _logits(self, images: Tensor) -> Tensor:
         parts = self._enter(images)
         # A transition leaves a quarter of the pixels behind, so that four times the images fit.
         for stage, micro in zip(self.stages, (self.micro, 4 * self.micro, 16 * self.micro), strict=True):
-            parts = torch.cat([self.advance(part, stage) for part in parts.split(micro)])
+            parts = torch.cat([self.advance(part, stage) for part in torch.split(parts, micro)])
         return parts
 
     def _enter(self, images: Tensor) -> Tensor:
@@ -168,10 +161,11 @@ class FastDenseNet(nn.Module):
 
         def work(images: Tensor) -> tuple[Tensor, Tensor]:
             gradients, logits = [], []
-            for part in images.split(self.micro):
+            for part in torch.split(images, self.micro):
                 here, masks = self.record(part)
-                back = [self.pull_back(_log_score_gradient(here, temperature), masks) for temperature in temperatures]
-                gradients.append(torch.stack(back) if back else part.new_empty(0, *part.shape))
+                cotangents = [_log_score_gradient(here, temperature) for temperature in temperatures]
+                back = self.pull_back(torch.cat(cotangents), masks) if cotangents else part[:0]
+                gradients.append(back.view(len(cotangents), *part.shape))
                 logits.append(here)
             return torch.cat(gradients, 1), torch.cat(logits)
 
@@ -187,7 +181,15 @@ class FastDenseNet(nn.Module):
         return x, masks
 
     def pull_back(self, cotangent: Tensor, masks: list["_Masks"]) -> Tensor:
-        """The gradient of sum(`cotangent` * logits) with respect to the images; `cotangent` is [N, K]."""
+        """The gradient of sum(`cotangent` * logits) with respect to the images.
+
+        Args:
+            cotangent: [A N, K], several for the same N images one after the other.
+            masks: of :meth:`record`.
+
+        Returns:
+            Gradients [A N, C, H, W].
+        """
         for stage, kept in zip(reversed(self.exact), reversed(masks), strict=True):
             cotangent = _retreat(cotangent, stage, kept)
         return _conv(cotangent, _turned(self.first)).permute(0, 3, 1, 2).contiguous()
@@ -216,6 +218,8 @@ class _Layer:
     squeeze: Tensor
     bias: Tensor
     grow: Tensor
+    squeeze_back: Tensor  # the same two, transposed
+    grow_back: Tensor
 
 
 @dataclass(frozen=True)
@@ -262,18 +266,24 @@ def _advance(x: Tensor, stage: _Stage, masks: _Masks | None = None) -> Tensor:
 def _retreat(cotangent: Tensor, stage: _Stage, masks: _Masks) -> Tensor:
     """The transpose of the derivative of `_advance`: from a gradient at its output to the one at its input."""
     mask = masks.gates[-1]
-    _, height, width, _ = mask.shape
+    n, height, width, _ = mask.shape
     if stage.weight.ndim == 2:
-        block = mask * ((cotangent @ stage.weight) / (height * width))[:, None, None]
+        block = ((cotangent @ stage.weight) / (height * width))[:, None, None].expand(-1, height, width, -1)
     else:
-        pooled = _conv(cotangent, _turned(stage.weight)) / 4
-        block = pooled.repeat_interleave(2, 1).repeat_interleave(2, 2)
+        block = _conv(cotangent, _turned(stage.weight)) / 4
+        block = block.repeat_interleave(2, 1).repeat_interleave(2, 2)
         # Pooling leaves out the last row and column of an odd number.
-        block = mask * F.pad(block, (0, 0, 0, width - block.shape[2], 0, height - block.shape[1]))
+        block = F.pad(block, (0, 0, 0, width - block.shape[2], 0, height - block.shape[1]))
+
+    def several(x: Tensor) -> Tensor:
+        """[A n, H, W, maps] as [A, n, H, W, maps]: the masks are the same for every cotangent."""
+        return x.unflatten(0, (-1, n))
+
+    block = (several(block) * mask).flatten(0, 1)
     for layer, gate, relu in zip(reversed(stage.layers), masks.gates[-2::-1], reversed(masks.relus), strict=True):
-        grown = block[..., layer.width : layer.width + layer.grow.shape[0]]
-        squeezed = _conv(grown, _turned(layer.grow)).mul_(relu)
-        block[..., : layer.width].addcmul_(gate, _conv(squeezed, _turned(layer.squeeze)))
+        squeezed = _conv(block[..., layer.width : layer.width + layer.grow.shape[0]], layer.grow_back)
+        several(squeezed).mul_(relu)
+        several(block[..., : layer.width]).addcmul_(gate, several(_conv(squeezed, layer.squeeze_back)))
     return block[..., : stage.layers[0].width]
 
 
@@ -287,7 +297,7 @@ class _Differentiable(torch.autograd.Function):
         return logits
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(context: Any, cotangent: Tensor) -> tuple[Tensor, None]:
         return context.form.pull_back(cotangent, context.masks), None
 
@@ -319,7 +329,9 @@ def _stages(network: DenseNet, dtype: torch.dtype) -> list[_Stage]:
             weight = bottleneck.conv1.weight.double() * scale[:, None, None, None]
             squeeze, bias = _behind(gate, weight, shift)
             grow = _channels_last(bottleneck.conv2.weight, dtype)
-            layers.append(_Layer(len(gate.scale), gate, _channels_last(squeeze, dtype), bias.to(dtype), grow))
+            squeeze = _channels_last(squeeze, dtype)
+            back = _turned(squeeze), _turned(grow)
+            layers.append(_Layer(len(gate.scale), gate, squeeze, bias.to(dtype), grow, *back))
         gate = _gate(network.bn1 if after is None else after.bn1, dtype)
         if after is None:
             weight, bias = _behind(gate, network.fc.weight.double(), network.fc.bias.double())
@@ -364,6 +376,8 @@ def _turned(weight: Tensor) -> Tensor:
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """A convolution of [n, H, W, in] that keeps height and width."""
+    if weight.shape[-1] == 1 and weight.dtype == torch.float32:  # sooner as a matrix product; in bfloat16, later
+        return F.linear(x, weight.flatten(1), bias)
     return F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=weight.shape[-1] // 2).permute(0, 2, 3, 1)
 
 

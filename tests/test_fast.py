@@ -1,0 +1,154 @@
+"""The fast forms give the networks' own logits and gradients: everything is compared with float64."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from odinlib import odin
+from odinlib.errors import UserError
+from odinlib.networks import build
+from odinlib.networks.fast import FastDenseNet, fast
+
+TEMPERATURES = (1.0, 10.0, 1000.0)
+CASES = [
+    # name, classes, channels, size, images
+    ("densenet-bc-22-6", 10, 3, 16, 7),
+    ("densenet-bc-16-4", 2, 1, 13, 5),  # two classes, grey, an odd size that pooling cuts
+    ("densenet-bc-10-5", 3, 3, 4, 1),
+    ("wrn-16-2", 10, 3, 16, 5),
+    ("mlp-32x2", 2, 1, 8, 6),
+]
+
+
+def network(name: str, classes: int, channels: int, size: int) -> nn.Module:
+    """A network as if trained: batch norms of any sign and size, running statistics, and normalisation."""
+    statistics = {"mean": [0.4, 0.5, 0.3][:channels], "std": [0.2, 0.3, 0.25][:channels]}
+    found = build(name, classes, channels, size, **statistics, seed=0)
+    generator = torch.Generator().manual_seed(1)
+    for module in found.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            width = len(module.weight)
+            module.weight.data = torch.randn(width, generator=generator)
+            module.weight.data[0] = 0.0  # a dead map
+            module.bias.data = torch.randn(width, generator=generator)
+            module.running_mean = torch.randn(width, generator=generator)
+            module.running_var = torch.rand(width, generator=generator) + 0.2
+    return found.eval()
+
+
+def example(name: str, classes: int, channels: int, size: int, count: int) -> tuple[nn.Module, nn.Module, Tensor]:
+    """A network, itself in float64, and images."""
+    found = network(name, classes, channels, size)
+    images = torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(2))
+    return found, copy.deepcopy(found).double(), images
+
+
+def relative(ours: Tensor, reference: Tensor) -> float:
+    """The largest difference, over the largest number."""
+    return ((ours - reference).abs().max() / reference.abs().max()).item()
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+@pytest.mark.parametrize("micro", [None, 2])
+def test_logits(case, micro):
+    found, reference, images = example(*case)
+    form = fast(found, micro=micro)
+    assert relative(form(images), reference(images.double())) < 1e-5
+    assert form(images).dtype == torch.float32
+    assert not form(images).requires_grad
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_gradients_at_every_temperature(case):
+    found, reference, images = example(*case)
+    ours, logits = odin.input_gradients(fast(found, micro=2), images, TEMPERATURES)
+    theirs, clean = odin.input_gradients(reference, images.double(), TEMPERATURES)
+    assert relative(logits, clean) < 1e-5
+    for gradient, exact in zip(ours, theirs, strict=True):
+        assert gradient.shape == images.shape
+        assert relative(gradient, exact) < 1e-4
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_autograd_goes_through(case):
+    found, reference, images = example(*case)
+    weights = torch.randn(case[-1], case[1], generator=torch.Generator().manual_seed(3))
+    gradients = []
+    for form, x, w in ((fast(found), images, weights), (reference, images.double(), weights.double())):
+        x = x.clone().requires_grad_()
+        (form(x) * w).sum().backward()
+        gradients.append(x.grad)
+    assert relative(*gradients) < 1e-5
+    assert all(p.grad is None for p in found.parameters())
+
+
+def test_a_sure_network_still_has_a_gradient():
+    """In float32 1 - p vanishes at p = 1 - 1e-9; the sum of the other probabilities does not."""
+    found, reference, images = example(*CASES[0])
+    largest = reference(images.double()).topk(2).values
+    factor = (20 / (largest[:, 0] - largest[:, 1]).min()).item()
+    for form in (found, reference):
+        form.fc.weight.data *= factor
+    ours, _ = odin.input_gradient(fast(found), images, 1.0)
+    exact, _ = odin.input_gradient(reference, images.double(), 1.0)
+    scale = exact.abs().flatten(1).amax(1)
+    assert scale.min() < 1e-7  # sure indeed
+    assert ((ours - exact).abs().flatten(1).amax(1) / scale).max() < 1e-3
+
+
+def test_the_whole_sweep_is_the_plain_one():
+    found, reference, images = example(*CASES[0])
+    grid = (1.0, 1000.0), (0.0, 0.0014)
+    ours = odin.sweep(fast(found, micro=3), images, *grid, batch=4)
+    exact = odin.sweep(reference, images.double(), *grid, batch=4)
+    # The sign of a gradient that is all but 0 may differ, and moves a score by next to nothing.
+    torch.testing.assert_close(ours, exact, rtol=1e-4, atol=1e-4)
+
+
+def test_several_threads_give_the_same_and_leave_their_number():
+    found, reference, images = example(*CASES[0])
+    form, threads = fast(found, micro=1), torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        assert relative(form(images), reference(images.double())) < 1e-5
+        assert relative(form.input_gradients(images, (1.0,))[1], reference(images.double())) < 1e-5
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case[0])
+def test_bfloat16_is_near_and_its_gradients_are_exact(case):
+    found, reference, images = example(*case)
+    form = fast(found, precision="bfloat16")
+    error = relative(form(images), reference(images.double()))
+    assert 1e-6 < error < 0.05
+    assert form(images).dtype == torch.float32
+    ours, _ = odin.input_gradient(form, images, 1000.0)
+    exact, _ = odin.input_gradient(reference, images.double(), 1000.0)
+    assert relative(ours, exact) < 1e-4
+
+
+def test_the_network_itself_is_left_alone():
+    found, _, images = example(*CASES[3])
+    before, logits = copy.deepcopy(found.state_dict()), found(images)
+    form = fast(found, precision="bfloat16")
+    assert all(torch.equal(before[key], value) for key, value in found.state_dict().items())
+    for parameter in found.parameters():
+        parameter.data.zero_()
+    assert relative(form(images), logits) < 0.05
+
+
+def test_any_module_will_do():
+    found = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    images = torch.rand(4, 3, 2, 2)
+    assert not isinstance(fast(found), FastDenseNet)
+    torch.testing.assert_close(fast(found)(images), found(images))
+
+
+@pytest.mark.parametrize("wrong", [{"precision": "float8"}, {"micro": 0}, {"micro": True}, {"micro": 1.5}])
+def test_mistakes(wrong):
+    with pytest.raises(UserError):
+        fast(nn.Linear(1, 2), **wrong)
