@@ -3,7 +3,7 @@
 
 PYTHON ?= python3
 PROFILE ?= demo
-CORES ?= all
+CORES ?=
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -29,7 +29,7 @@ $(READY): requirements.txt pyproject.toml
 	@touch $@
 
 book: $(READY) ## run the notebooks that changed and render the book (PROFILE=demo|paper, CORES=n)
-	$(BIN)/odin book --profile $(PROFILE) --cores $(CORES)
+	$(BIN)/odin book --profile $(PROFILE) $(if $(CORES),--cores $(CORES))
 
 test: $(READY) lint ## every check: style, types, library, notebooks, the built book (ARGS=pytest's options)
 	@sh tests/chromium.sh
