@@ -114,27 +114,11 @@ def run(page: Path, parameter: tuple[tuple[str, str], ...], output: Path | None,
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def book(profile: str, cores: int | None, dry_run: bool) -> None:
     """Make the book, running again only the pages that changed; see the Snakefile."""
-    import subprocess
+    from odinlib import graph, profiles
 
-    root = Path(__file__).resolve().parent.parent
-    if not (root / "Snakefile").is_file():
-        raise UserError("the Snakefile is not beside odinlib", remedy="run it from a checkout of the project")
-    check_choice("profile", profile, ("demo", "paper"))
-    command = [
-        "snakemake",
-        "--cores",
-        str(cores or "all"),
-        "--config",
-        f"profile={profile}",
-        "--quiet",
-        "host",
-        "reason",
-    ]
-    done = subprocess.run([sys.executable, "-m", *command, *(["--dry-run"] if dry_run else [])], cwd=root, check=False)
-    if done.returncode:
-        raise UserError("the book was not made", remedy="the job that failed is named above")
+    first = graph.make_book(profiles.get(profile).name, cores, dry_run=dry_run)
     if not dry_run:
-        click.echo(root / "book" / "_build" / "html" / "index.html")
+        click.echo(first)
 
 
 # --- networks, responses and the record -------------------------------------------------------------------------------

@@ -1,15 +1,18 @@
-"""What a page of the book depends on: the modules of this package that its notebook reaches by importing them.
+"""The book's jobs: what a page depends on, which is how the Snakefile decides what to run again, and running them.
 
-Serves the Snakefile, which decides by it what has to run again.
+A page depends on its notebook and on the modules of this package that the notebook reaches by importing them.
 """
 
 import ast
 import functools
 import json
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from odinlib import notebook
+from odinlib.errors import UserError
 
 _PACKAGE = Path(__file__).resolve().parent
 #: Its own imports serve to look at the types of a profile's fields; no number on a page depends on them.
@@ -44,6 +47,36 @@ def reached(names: Iterable[str]) -> list[str]:
             waiting.update(_imports_of(name, path))
     tables = [table for path in seen.values() if path.name == "__init__.py" for table in path.parent.glob("*.csv")]
     return sorted(str(path) for path in (*seen.values(), *tables))
+
+
+def make_book(profile: str, cores: int | None = None, *, dry_run: bool = False) -> Path:
+    """Do the jobs of the Snakefile that are not done, and return the book's first page.
+
+    Whoever asks while another process is at it waits, and then has little to do. What was interrupted is done again.
+
+    Args:
+        profile: what the pages are made from.
+        cores: jobs at a time; None takes as many as there are cores.
+        dry_run: only say what would be done.
+
+    Raises:
+        UserError: there is no Snakefile here, or a job failed.
+    """
+    import fcntl
+
+    root = _PACKAGE.parent
+    if not (root / "Snakefile").is_file():
+        raise UserError("the Snakefile is not beside odinlib", remedy="run it from a checkout of the project")
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", f"profile={profile}"]
+    # Snakemake's own lock outlives a process that was killed; this one does not.
+    command += ["--nolock", "--rerun-incomplete", "--quiet", "host", "reason", *(["--dry-run"] if dry_run else [])]
+    (root / "build").mkdir(exist_ok=True)
+    with (root / "build" / "book.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        done = subprocess.run(command, cwd=root, check=False)
+    if done.returncode:
+        raise UserError("the book was not made", remedy="the job that failed is named above")
+    return root / "book" / "_build" / "html" / "index.html"
 
 
 def profile_option(page: str | Path, profile: str) -> str:

@@ -1,6 +1,5 @@
 """What all tests share: the checkout, one thread each, and the book, built when a test first asks for it."""
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -22,11 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture(scope="session")
 def book() -> Path:
     """The folder of the built book. What is still valid of it is not made again."""
-    (ROOT / "build").mkdir(exist_ok=True)
-    with (ROOT / "build" / "book.lock").open("w") as lock:  # several processes may run tests
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        command = [sys.executable, "-m", "odinlib.cli", "book"]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "odinlib.cli", "book"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         pytest.fail(f"`odin book` failed:\n{(done.stdout + done.stderr)[-6000:]}", pytrace=False)
     return ROOT / "book" / "_build" / "html"
