@@ -245,7 +245,7 @@ def test_permutation_test_keeps_its_level(distance):
     generator = np.random.default_rng(0)
     values = [
         analysis.permutation_test(
-            generator.random((12, 5)), generator.random((10, 5)), distance, permutations=39, seed=s
+            generator.random((12, 5)), generator.random((10, 5)), distance, permutations=39, seed=s, sigma=0.5
         ).p_value
         for s in range(150)
     ]
