@@ -91,7 +91,7 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
 def detection_table(
     profile: Profile, compared: pd.DataFrame, missing: Mapping[tuple[str, str, str], str] | None = None
 ) -> Styler:
-    """Tables 2, 3 and 12 in the paper's layout: "baseline / ODIN" in each cell, and under it the paper's.
+    """Tables 2, 3 and 12 in the paper's layout: "baseline / ODIN" in each cell, and under it, small, the paper's.
 
     Args:
         profile: for the titles.
@@ -328,8 +328,9 @@ def _pair_cell(block: pd.DataFrame, metric: str) -> str:
     better = values[1] < values[0] if metric in LOWER_IS_BETTER else values[1] > values[0]
     baseline, odin = (f"{value:.1f}" for value in values)
     printed = [block.paper[method] for method in METHOD_TITLES]
-    told = f"paper {printed[0]} / {printed[1]}" if printed[0] is not None else "not in the paper"
-    return f"{baseline} / {f'<b>{odin}</b>' if better else odin}<br>{_small(told)}"
+    told = f"{printed[0]} / {printed[1]}" if printed[0] is not None else "–"
+    ours = f"{baseline} / {f'<b>{odin}</b>' if better else odin}"
+    return f"{_unbroken(ours)}<br>{_small(_unbroken(told))}"
 
 
 def _paper_says(profile: Profile, printed: str | None, same: bool, *names: str) -> str:
@@ -341,6 +342,10 @@ def _paper_says(profile: Profile, printed: str | None, same: bool, *names: str) 
 
 def _pair_title(profile: Profile, name: str, id_set: str) -> str:
     return f"{network_title(name)}<br>{datasets.title(id_set)}"
+
+
+def _unbroken(text: str) -> str:
+    return f'<span style="white-space: nowrap">{text}</span>'
 
 
 def _small(text: str) -> str:
