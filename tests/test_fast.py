@@ -141,6 +141,12 @@ def test_the_network_itself_is_left_alone():
     assert relative(form(images), logits) < 0.05
 
 
+def test_compile_is_handed_on(monkeypatch):
+    found, reference, images = example(*CASES[0])
+    monkeypatch.setattr(torch, "compile", lambda run, **_: lambda images: run(images) + 1)
+    assert relative(fast(found, compile=True)(images) - 1, reference(images.double())) < 1e-5
+
+
 def test_any_module_will_do():
     found = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     images = torch.rand(4, 3, 2, 2)
