@@ -134,8 +134,9 @@ def _literals(source: str) -> dict[str, Any] | None:
     try:
         for statement in ast.parse(source).body:
             match statement:
-                case ast.Assign(targets=[ast.Name(name)], value=value) | ast.AnnAssign(
-                    target=ast.Name(name), value=ast.expr() as value
+                case (
+                    ast.Assign(targets=[ast.Name(name)], value=value)
+                    | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
                 ):
                     found[name] = _value(value)
                 case _:

@@ -17,7 +17,7 @@ from odinlib.networks import weights
 
 CHECKPOINT = "densenet-bc-100_cifar10_100epochs.pth.tar"
 IMAGES = np.arange(1000, 2000)
-#: FPR at 95 % TPR in percent by max softmax, T = 1000 alone and T = 1000 with epsilon = 0.0014, and how near ours must be
+#: FPR at 95 % TPR in percent by max softmax, T = 1000 alone and with epsilon = 0.0014, and how near ours must be
 #: (the crop's positions are random).
 CHECKS = {
     "tinyimagenet-crop": ((44.2, 19.4, 12.0), 4.0),

@@ -261,9 +261,7 @@ CHECKS = {
     "duplicate heading": tuning.check_headings,
     "tables disagree": tuning.check_across_tables,
     "epsilon off grid": lambda cells: settings.check_off_grid(cells, "epsilon", settings.epsilon_grid()),
-    "temperature off grid": lambda cells: settings.check_off_grid(
-        cells, "temperature", list(settings.TEMPERATURES)
-    ),
+    "temperature off grid": lambda cells: settings.check_off_grid(cells, "temperature", list(settings.TEMPERATURES)),
     "setting unreported": settings.check_unreported,
     "no scaling chosen": settings.check_unscaled,
     "no perturbation chosen": settings.check_unperturbed,

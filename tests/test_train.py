@@ -19,9 +19,7 @@ from odinlib.networks import train as training
 from odinlib.networks.train import PAPER_RECIPES, Recipe, accuracy, device, train
 
 QUICK = Recipe(epochs=3, batch=16, weight_decay=1e-4, learning_rate=0.05)
-DENSE = Recipe(
-    epochs=3, batch=16, weight_decay=0, learning_rate=0.01, optimiser="adam", padding=0, flip=False
-)
+DENSE = Recipe(epochs=3, batch=16, weight_decay=0, learning_rate=0.01, optimiser="adam", padding=0, flip=False)
 
 
 def bright_or_dark(count=50, size=8, channels=3, name="patches") -> ImageSet:
@@ -110,9 +108,7 @@ def test_a_batch_is_what_a_plain_loop_would_crop_and_flip(padding, flip, shape, 
     assert draws[1:3].min() >= 0 and draws[1:3].max() <= 2 * padding
     assert flip or not draws[3].any()
     found, labels = batches.batch(draws, slice(2, 9, 3))
-    for image, label, (which, top, left, turned) in zip(
-        found, labels, draws[:, 2:9:3].T.tolist(), strict=True
-    ):
+    for image, label, (which, top, left, turned) in zip(found, labels, draws[:, 2:9:3].T.tolist(), strict=True):
         padded = np.pad(images[which], ((padding, padding), (padding, padding), (0, 0)))
         expected = padded[top : top + shape[0], left : left + shape[1]]
         expected = expected[:, ::-1] if turned else expected
@@ -256,9 +252,7 @@ def test_a_checkpoint_of_another_training_is_refused(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_one_line_with_the_epoch(tmp_path):
     recipe = dataclasses.replace(QUICK, learning_rate=1e30)
-    with pytest.raises(
-        UserError, match=r"the loss of mlp-8x2 is (nan|inf) in epoch [12] of 3; lower the learning"
-    ):
+    with pytest.raises(UserError, match=r"the loss of mlp-8x2 is (nan|inf) in epoch [12] of 3; lower the learning"):
         trained("mlp-8x2", recipe)
 
 
@@ -331,9 +325,7 @@ def parallel(tmp_path_factory):
     tests = Path(__file__).parent
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tests.parent)}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run(
-        [*torchrun, str(script), str(tests), str(folder)], env=environment, check=True, timeout=120
-    )
+    subprocess.run([*torchrun, str(script), str(tests), str(folder)], env=environment, check=True, timeout=120)
     return folder
 
 
@@ -348,13 +340,9 @@ def test_two_processes_take_the_steps_of_one(parallel):
 
 def test_two_processes_leave_a_checkpoint_that_one_can_read_and_an_odd_image_out(parallel):
     state, losses = torch.load(parallel / "wrn-10-1.pt", weights_only=True)
-    alone, history = trained(
-        "wrn-10-1", QUICK, bright_or_dark(49), checkpoint=parallel / "wrn-10-1.checkpoint"
-    )
+    alone, history = trained("wrn-10-1", QUICK, bright_or_dark(49), checkpoint=parallel / "wrn-10-1.checkpoint")
     assert losses == [entry["loss"] for entry in history]
     assert len(losses) == 3 and losses[-1] < losses[0]
     for key, value in alone.state_dict().items():
-        if (
-            "running" not in key
-        ):  # each process keeps the statistics of its own share; the first one's are saved
+        if "running" not in key:  # each process keeps the statistics of its own share; the first one's are saved
             assert torch.equal(state[key], value), key

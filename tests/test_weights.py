@@ -197,9 +197,7 @@ def as_authors(network, module):
         return whole
 
     def layer(old):
-        return make(
-            "BottleneckBlock", bn1=old.bn1, relu=nn.ReLU(), conv1=old.conv1, bn2=old.bn2, conv2=old.conv2
-        )
+        return make("BottleneckBlock", bn1=old.bn1, relu=nn.ReLU(), conv1=old.conv1, bn2=old.bn2, conv2=old.conv2)
 
     def block(old):
         return make("DenseBlock", layer=nn.Sequential(*map(layer, old.layer)))
@@ -228,9 +226,7 @@ def authors_module(monkeypatch):
     """A module `densenet` that is gone when the pickle is read."""
     module = types.ModuleType("densenet")
     for name in ("DenseNet3", "DenseBlock", "BottleneckBlock", "TransitionBlock"):
-        setattr(
-            module, name, type(name, (nn.Module,), {"__module__": "densenet", "__init__": lambda self: None})
-        )
+        setattr(module, name, type(name, (nn.Module,), {"__module__": "densenet", "__init__": lambda self: None}))
     monkeypatch.setitem(sys.modules, "densenet", module)
     yield module
 
@@ -238,9 +234,7 @@ def authors_module(monkeypatch):
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("parallel", [True, False])
 @pytest.mark.filterwarnings("ignore:Couldn't retrieve source code")
-def test_a_whole_pickled_module_imports_to_identical_logits(
-    tmp_path, authors_module, monkeypatch, zipped, parallel
-):
+def test_a_whole_pickled_module_imports_to_identical_logits(tmp_path, authors_module, monkeypatch, zipped, parallel):
     network = lived_in(mean=MEAN, std=STD)
     whole = as_authors(network, authors_module)
     if parallel:
@@ -321,9 +315,7 @@ def test_a_module_pickled_by_pytorch_0_3_imports_to_identical_logits(tmp_path, a
 def test_other_names_are_matched_by_order_when_all_kinds_and_shapes_agree(tmp_path):
     network = lived_in(mean=MEAN, std=STD)
     path = tmp_path / "renamed.pth"
-    renamed = {
-        key.replace("block", "dense.").replace("bn", "norm"): v for key, v in foreign_state(network).items()
-    }
+    renamed = {key.replace("block", "dense.").replace("bn", "norm"): v for key, v in foreign_state(network).items()}
     torch.save(renamed, path)
     found, card = imported(path)
     assert card["matched"] == "by order"
@@ -355,9 +347,7 @@ def test_foreign_weights_of_another_architecture_are_refused(tmp_path):
     assert "'bn1.bias' has" in refused(imported, path)
 
 
-@pytest.mark.parametrize(
-    "content", [b"", b"\x80", b"not a pickle", b"PK\x03\x04 and no more", b"\x80\x02]q\x00."]
-)
+@pytest.mark.parametrize("content", [b"", b"\x80", b"not a pickle", b"PK\x03\x04 and no more", b"\x80\x02]q\x00."])
 def test_files_that_are_no_checkpoints_are_refused(tmp_path, content):
     path = tmp_path / "net.pth"
     path.write_bytes(content)

@@ -129,9 +129,9 @@ def _masks(name: str, count: int, rng: np.random.Generator) -> np.ndarray:
         centre = side / 2 + rng.uniform(-0.2, 0.2, (2, count)) * (side / 2)
         stretch = rng.uniform(0.85, 1 / 0.85, count)
         rotate = np.stack([np.cos(turn), np.sin(turn)])
-        fine = np.stack([
-            _outline(_OUTLINES[name], scale[i], centre[:, i], rotate[:, i], stretch[i], side) for i in range(count)
-        ])
+        fine = np.stack(
+            [_outline(_OUTLINES[name], scale[i], centre[:, i], rotate[:, i], stretch[i], side) for i in range(count)]
+        )
     else:
         period = rng.uniform(0.28, 0.42, count) * side
         shift = rng.uniform(-0.5, 0.5, (2, count)) * (period if name not in ("ripples", "rays") else 0.5 * side)

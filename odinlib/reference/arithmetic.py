@@ -81,8 +81,7 @@ def check_detection_error(cells: pd.DataFrame, tolerance: float = 0.05) -> Check
             f"{row['detection_error']:.1f}",
             f"{row['recomputed']:.2f}",
             row["difference"],
-            f"Half of 5 % plus half of the printed FPR of {row['fpr']:.1f} % gives another error than the "
-            "one printed.",
+            f"Half of 5 % plus half of the printed FPR of {row['fpr']:.1f} % gives another error than the one printed.",
         )
         for _, row in errors[~errors["fits"]].iterrows()
     ]
@@ -155,8 +154,7 @@ def check_below_chance(cells: pd.DataFrame) -> Check:
             row["printed"],
             "95.0",
             row["value"] - 95,
-            "At 95 % TPR a coin has an FPR of 95 %: the ROC curve runs below its diagonal there, whatever "
-            "its area.",
+            "At 95 % TPR a coin has an FPR of 95 %: the ROC curve runs below its diagonal there, whatever its area.",
         )
         for _, row in rates[rates["value"] > 95].iterrows()
     ]
@@ -208,8 +206,7 @@ def check_margin(cells: pd.DataFrame, large: float = 0.1) -> Check:
             f"{row['baseline']:.1f} → {row['odin']:.1f}",
             f"{100 * row['gain'] / row['baseline']:.1f} % of it",
             row["odin"] - row["baseline"],
-            f"The FPR falls by less than {100 * large:.0f} % of itself, where the text speaks of a large "
-            "margin.",
+            f"The FPR falls by less than {100 * large:.0f} % of itself, where the text speaks of a large margin.",
         )
         for _, row in rates[rates["gain"] < large * rates["baseline"]].iterrows()
     ]

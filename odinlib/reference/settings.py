@@ -34,13 +34,10 @@ def check_off_grid(cells: pd.DataFrame, metric: str, grid: list[float]) -> Check
                     row["printed"],
                     f"{nearest:g}",
                     row["value"] - nearest,
-                    "The search of Section 4.4 never tried this value; the nearest that it tried is "
-                    f"{nearest:g}.",
+                    f"The search of Section 4.4 never tried this value; the nearest that it tried is {nearest:g}.",
                 )
             )
-    return Check(
-        f"{metric} off grid", f"Is every chosen {metric} among the values searched?", len(chosen), findings
-    )
+    return Check(f"{metric} off grid", f"Is every chosen {metric} among the values searched?", len(chosen), findings)
 
 
 def settings(cells: pd.DataFrame) -> pd.DataFrame:
@@ -67,9 +64,7 @@ def check_unreported(cells: pd.DataFrame) -> Check:
         )
         for _, row in missing.iterrows()
     ]
-    return Check(
-        "setting unreported", "Is there a setting for every result with ODIN?", len(results), findings
-    )
+    return Check("setting unreported", "Is there a setting for every result with ODIN?", len(results), findings)
 
 
 def check_unscaled(cells: pd.DataFrame) -> Check:
@@ -83,8 +78,7 @@ def check_unscaled(cells: pd.DataFrame) -> Check:
             row["printed"],
             "above 1",
             math.nan,
-            "Section 5 shows for CIFAR-10 that a higher temperature helps; here the search preferred none "
-            "at all.",
+            "Section 5 shows for CIFAR-10 that a higher temperature helps; here the search preferred none at all.",
         )
         for _, row in chosen[chosen["value"] == 1].iterrows()
     ]

@@ -50,9 +50,7 @@ def check_prose(cells: pd.DataFrame, numbers: pd.DataFrame) -> Check:
                 "no rounding makes the two equal.",
             )
         )
-    return Check(
-        "prose differs from table", "Do the numbers of the prose repeat the tables?", checked, findings
-    )
+    return Check("prose differs from table", "Do the numbers of the prose repeat the tables?", checked, findings)
 
 
 def check_splits(available: dict[str, int], splits: dict[str, tuple[int, int]]) -> Check:
@@ -74,8 +72,7 @@ def check_splits(available: dict[str, int], splits: dict[str, tuple[int, int]]) 
                         f"{test:,}",
                         f"{images - tuning:,}",
                         test - (images - tuning),
-                        f"{tuning:,} of the {images:,} images are kept for tuning, which leaves "
-                        f"{images - tuning:,}.",
+                        f"{tuning:,} of the {images:,} images are kept for tuning, which leaves {images - tuning:,}.",
                     )
                 )
     checked = len(available) * len(splits)
@@ -128,9 +125,7 @@ def check_distance_order(cells: pd.DataFrame, order: Sequence[str]) -> Check:
                     "Sorted by the MMD of Appendix G the sets come in another order than along the axis.",
                 )
             )
-    return Check(
-        "order of distances", "Is Figure 2's axis in the order of Appendix G's MMD?", len(groups), findings
-    )
+    return Check("order of distances", "Is Figure 2's axis in the order of Appendix G's MMD?", len(groups), findings)
 
 
 def check_distance_effect(cells: pd.DataFrame) -> Check:

@@ -80,11 +80,7 @@ def check_across_tables(cells: pd.DataFrame, images: int = 9_000) -> Check:
         twin = main[(main["metric"] == "fpr") & (main["ood_set"] == twins.get(row["ood_set"], ""))]
         twin = twin[(twin["network"] == row["network"]) & (twin["id_set"] == row["id_set"])]
         swapped = row["value"] in twin[twin["method"] == row["method"]]["value"].to_list()
-        source = (
-            "prints this rate for the other noise set"
-            if swapped
-            else "tests the same network on the same set"
-        )
+        source = "prints this rate for the other noise set" if swapped else "tests the same network on the same set"
         rounding = abs(row["value"] - other) <= 2 * half_unit(row["printed"]) + SLACK
         findings.append(
             Finding(
@@ -243,6 +239,4 @@ def check_spread(cells: pd.DataFrame, times: float = 1.5, points: float = 1.0) -
                     "choice of the tuning set unimportant.",
                 )
             )
-    return Check(
-        "tuning set matters", "Is the rate much the same for every tuning set?", len(groups), findings
-    )
+    return Check("tuning set matters", "Is the rate much the same for every tuning set?", len(groups), findings)
