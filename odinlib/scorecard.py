@@ -92,6 +92,8 @@ def improves_by_margin(profile: Profile) -> Verdict:
 
 def reproduces_headline(profile: Profile) -> Verdict:
     pair = profile.networks[0], profile.id_sets[0], profile.ood_sets[profile.id_sets[0]][0]
+    if not tables.is_the_papers(profile, *pair):
+        raise Missing("network and sets only stand for the paper's here, so their numbers cannot be compared")
     rows = tables.comparison(profile, experiments.detection(profile, *pair)).query("metric == 'fpr'")
     told = "; ".join(f"{row.method} {row.value:.1f} % ({row.verdict})" for row in rows.itertuples())
     return Verdict(set(rows.verdict) <= {"reproduced", "near"}, told)

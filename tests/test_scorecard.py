@@ -118,7 +118,8 @@ def test_the_headline(measured, rates, holds):
 
 def test_a_stand_in_cannot_reproduce_the_headline(measured):
     measured(lambda *_: (34.7, 4.3))
-    assert not decide("reproduces_headline")
+    with pytest.raises(Missing, match="stand for the paper's"):
+        decide("reproduces_headline")
 
 
 @pytest.mark.parametrize(("left_out", "holds"), [(60.0, True), (40.0, False), (50.0, False)])
