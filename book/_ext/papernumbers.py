@@ -77,6 +77,8 @@ def setup(app: Sphinx) -> dict[str, int]:
     app.add_post_transform(UnnumberEquations)
     app.connect("env-get-updated", give_back, priority=100)
     app.connect("env-get-updated", renumber, priority=900)
-    # Pages are read anew when this file has changed.
-    version = zlib.crc32(Path(__file__).read_bytes())
+    # Sphinx does not look at these files: with another version of the environment it makes all pages anew.
+    here = Path(__file__).resolve()
+    watched = [here, *sorted(here.parent.parent.glob("_static/*"))]
+    version = zlib.crc32(b"".join(path.read_bytes() for path in watched))
     return {"env_version": version, "parallel_read_safe": True, "parallel_write_safe": True}
