@@ -273,7 +273,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(tiny, tmp_path, monkey
         while not checkpoint.exists() and running.poll() is None and time.monotonic() - began < 60:
             time.sleep(0.005)
         running.send_signal(signal.SIGINT)
-        told = running.communicate(timeout=60)[1]
+        told = running.communicate(timeout=300)[1]
     finally:
         running.kill()
     assert running.returncode == 130, told

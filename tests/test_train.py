@@ -325,7 +325,7 @@ def parallel(tmp_path_factory):
     tests = Path(__file__).parent
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tests.parent)}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*torchrun, str(script), str(tests), str(folder)], env=environment, check=True, timeout=120)
+    subprocess.run([*torchrun, str(script), str(tests), str(folder)], env=environment, check=True, timeout=600)
     return folder
 
 
