@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 # Before anything imports torch or pyplot: tests run beside each other, and draw to files.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -14,6 +15,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 from tiny import TINY
 
 from odinlib import profiles
+
+# A law does not cease to hold because a machine is busy.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
 
 ROOT = Path(__file__).resolve().parent.parent
 

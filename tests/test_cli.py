@@ -270,7 +270,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(tiny, tmp_path, monkey
     running = subprocess.Popen(command, env=environment(tmp_path, "stopped"), stderr=subprocess.PIPE, text=True)
     try:
         began = time.monotonic()
-        while not checkpoint.exists() and running.poll() is None and time.monotonic() - began < 60:
+        while not checkpoint.exists() and running.poll() is None and time.monotonic() - began < 300:
             time.sleep(0.005)
         running.send_signal(signal.SIGINT)
         told = running.communicate(timeout=300)[1]
