@@ -33,7 +33,7 @@ book: $(READY) ## run the notebooks that changed and render the book (PROFILE=de
 
 test: $(READY) lint ## every check: style, types, library, notebooks, the built book (ARGS=pytest's options)
 	@sh tests/chromium.sh
-	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .

@@ -106,7 +106,6 @@ def test_code_runs_anywhere_and_asks_nothing_of_the_profiles_name(path):
 # --- Runs -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.xdist_group("book")
 @every_source
 def test_the_page_ran_without_errors_and_warnings(book, path):
     ran = cells(ROOT / "book" / "notebooks" / path.name)
@@ -118,7 +117,6 @@ def test_the_page_ran_without_errors_and_warnings(book, path):
                 assert not re.search(r"\bWarning\b|\bwarn", output.text), output.text
 
 
-@pytest.mark.xdist_group("book")
 @every_source
 def test_a_captioned_cell_shows_one_thing(book, path):
     for cell in captioned(ROOT / "book" / "notebooks" / path.name):
@@ -127,7 +125,6 @@ def test_a_captioned_cell_shows_one_thing(book, path):
         assert {"image/svg+xml", "image/png", "text/html", "text/markdown"} & set(shown[0].data)
 
 
-@pytest.mark.xdist_group("book")
 @every_source
 def test_the_page_says_what_made_it(book, path):
     foot = cells(ROOT / "book" / "notebooks" / path.name)[-1].outputs[0].data["text/markdown"]
