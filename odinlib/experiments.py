@@ -112,13 +112,29 @@ def responses(profile: Profile, name: str, id_set: str, images: str) -> Response
 
 
 def grid(profile: Profile, name: str, id_set: str, images: str, holdout: int | None = None) -> Tensor:
-    """Scores [A, B, holdout] of the held-out images at every temperature and epsilon of the profile's grid."""
+    """Scores [A, B, holdout] of the held-out images at every temperature and epsilon of the profile's grid.
+
+    Args:
+        profile: its `holdout` images are one artefact.
+        name, id_set: the network.
+        images: the set.
+        holdout: another number of images. A larger one holds out the same images first, so that only the further ones
+            are computed, as an artefact of their own.
+    """
     size = holdout or profile.holdout
+    found = held_out_scores(profile, name, id_set, images, 0, profile.holdout)[..., :size]
+    if size <= profile.holdout:
+        return found
+    return torch.cat([found, held_out_scores(profile, name, id_set, images, profile.holdout, size)], dim=-1)
+
+
+def held_out_scores(profile: Profile, name: str, id_set: str, images: str, start: int, stop: int) -> Tensor:
+    """One artefact of `grid`: scores [A, B, stop - start] of a range of the images that are held out first."""
 
     def work() -> Work:
         found = image_set(profile, images, id_set)
-        held_out, _ = split(profile, images, len(found), size)
-        return _sweep(profile, name, id_set, found, held_out, profile.temperatures, profile.epsilons)
+        held_out, _ = split(profile, images, len(found), stop)
+        return _sweep(profile, name, id_set, found, held_out[start:], profile.temperatures, profile.epsilons)
 
     def config(of: Profile) -> dict[str, Any]:
         return {
@@ -126,11 +142,12 @@ def grid(profile: Profile, name: str, id_set: str, images: str, holdout: int | N
             "kind": "grid",
             "temperatures": of.temperatures,
             "epsilons": of.epsilons,
-            "holdout": holdout or of.holdout,
+            "holdout": stop if start else of.holdout,
+            **({"from": start} if start else {}),
             "split": of.split,
         }
 
-    stem = images if holdout is None else f"{images}_{holdout}"
+    stem = f"{images}_{start}-{stop}" if start else images
     return torch.from_numpy(_artefact(profile, "grids", name, id_set, stem, config, work)["scores"])
 
 
@@ -182,9 +199,52 @@ def test_scores(profile: Profile, name: str, id_set: str, images: str, temperatu
         return curve(profile, name, id_set, images)[row, column].double()
 
     def work() -> Work:
-        found = image_set(profile, images, id_set)
-        _, test = split(profile, images, len(found), profile.holdout)
-        return _sweep(profile, name, id_set, found, test, [temperature], [epsilon])
+        return _sweep_test_images(profile, name, id_set, images, temperature, [epsilon])
+
+    stem, config = _score_artefact(name, id_set, images, temperature, epsilon)
+    return torch.from_numpy(_artefact(profile, "scores", name, id_set, stem, config, work)["scores"])[0, 0].double()
+
+
+def score_together(
+    profile: Profile, name: str, id_set: str, images: str, temperature: float, epsilons: Iterable[float]
+) -> None:
+    """Make the artefacts that `test_scores` reads at one temperature and several epsilons, from one backward pass."""
+    wanted = {}
+    for epsilon in sorted(set(epsilons) - {0.0}):
+        stem, config = _score_artefact(name, id_set, images, temperature, epsilon)
+        path = _path(profile, "scores", f"{name}_{id_set}/{stem}", config, ".npz")
+        if not path.exists():
+            wanted[epsilon] = path, config(profile)
+    if len(wanted) < 2:
+        return  # nothing to share
+
+    def work() -> Work:
+        return _sweep_test_images(profile, name, id_set, images, temperature, list(wanted))
+
+    first, config_of_first = next(iter(wanted.values()))
+    shared = first.with_name(f"{images}_T{temperature:g}.npz")
+    config_of_all = {**config_of_first, "epsilon": list(wanted)}
+    start, inputs = time.perf_counter(), functools.partial(_inputs, profile, name, id_set, images)
+    arrays = _in_shards(shared, config_of_all, f"scores {name} on {images}", work, inputs)
+    seconds = (time.perf_counter() - start) / len(wanted)
+    for column, (path, own) in enumerate(wanted.values()):
+        scores = {"scores": arrays["scores"][:, column : column + 1]}
+        artefacts.save(path, scores, own, artefacts.provenance(seconds=seconds, inputs=inputs()))
+    artefacts.forget_shards(shared)
+
+
+def _sweep_test_images(
+    profile: Profile, name: str, id_set: str, images: str, temperature: float, epsilons: Sequence[float]
+) -> Work:
+    found = image_set(profile, images, id_set)
+    _, test = split(profile, images, len(found), profile.holdout)
+    return _sweep(profile, name, id_set, found, test, [temperature], epsilons)
+
+
+def _score_artefact(
+    name: str, id_set: str, images: str, temperature: float, epsilon: float
+) -> tuple[str, Callable[[Profile], dict[str, Any]]]:
+    """The file's stem and the configuration of the scores at one setting."""
 
     def config(of: Profile) -> dict[str, Any]:
         return {
@@ -196,8 +256,7 @@ def test_scores(profile: Profile, name: str, id_set: str, images: str, temperatu
             "split": of.split,
         }
 
-    stem = f"{images}_T{temperature:g}_e{epsilon:g}"
-    return torch.from_numpy(_artefact(profile, "scores", name, id_set, stem, config, work)["scores"])[0, 0].double()
+    return f"{images}_T{temperature:g}_e{epsilon:g}", config
 
 
 # --- The protocol -----------------------------------------------------------------------------------------------------
@@ -521,27 +580,10 @@ def _artefact(
     work: Callable[[], Work],
 ) -> artefacts.Arrays:
     path, own = _path(profile, kind, f"{name}_{id_set}/{stem}", config, ".npz"), config(profile)
+    inputs = functools.partial(_inputs, profile, name, id_set, own["set"])
 
     def compute() -> Mapping[str, np.ndarray]:
-        count, of_slice = work()
-        with tqdm(total=count, desc=f"{kind} {name} on {stem}", unit="image", leave=False) as bar:
-
-            def counted(piece: slice) -> Mapping[str, np.ndarray]:
-                arrays = of_slice(piece)
-                bar.update(piece.stop - bar.n)
-                return arrays
-
-            return artefacts.in_shards(path, own, count, counted, inputs=inputs)
-
-    def inputs() -> dict[str, str]:
-        """The SHA-256 of the weights and of the images, of those that are here."""
-        found = {}
-        with contextlib.suppress(OSError, ValueError, KeyError):
-            card = network_path(profile, name, id_set).with_suffix(".json").read_text()
-            found["weights"] = json.loads(card)["sha256"]
-        with contextlib.suppress(UserError):  # embedded images and noise come with this package
-            found["images"] = datasets.prepared.provenance(own["set"])["sha256"]
-        return found
+        return _in_shards(path, own, f"{kind} {name} on {stem}", work, inputs)
 
     why_not = None if profile.compute else _command("respond", profile, name, id_set)
     if why_not:
@@ -549,6 +591,31 @@ def _artefact(
     arrays = artefacts.load_or_compute(path, own, compute, why_not=why_not, inputs=inputs).arrays
     artefacts.forget_shards(path)
     return arrays
+
+
+def _in_shards(
+    path: Path, config: dict[str, Any], title: str, work: Callable[[], Work], inputs: Callable[[], dict[str, str]]
+) -> Mapping[str, np.ndarray]:
+    count, of_slice = work()
+    with tqdm(total=count, desc=title, unit="image", leave=False) as bar:
+
+        def counted(piece: slice) -> Mapping[str, np.ndarray]:
+            arrays = of_slice(piece)
+            bar.update(piece.stop - bar.n)
+            return arrays
+
+        return artefacts.in_shards(path, config, count, counted, inputs=inputs)
+
+
+def _inputs(profile: Profile, name: str, id_set: str, images: str) -> dict[str, str]:
+    """The SHA-256 of the weights and of the images, of those that are here."""
+    found = {}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        card = network_path(profile, name, id_set).with_suffix(".json").read_text()
+        found["weights"] = json.loads(card)["sha256"]
+    with contextlib.suppress(UserError):  # embedded images and noise come with this package
+        found["images"] = datasets.prepared.provenance(images)["sha256"]
+    return found
 
 
 def _sweep(
@@ -616,28 +683,37 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
                 sets.remove(images)
                 yield f"without {images}: {reason}"
 
-    def curves(images: str) -> None:
-        curve(profile, name, id_set, images)
-        test_scores(profile, name, id_set, images, profile.fixed_temperature, profile.fixed_epsilon)
+    first = id_set == profile.id_sets[0]
+    across = first and name in profile.networks[:2]  # Appendix H: tuned on one set, tested on another
 
-    def tuned(ood_set: str) -> None:
-        chosen = tune(profile, name, id_set, ood_set)
-        for images in (id_set, ood_set):
-            test_scores(profile, name, id_set, images, chosen.temperature, chosen.epsilon)
+    def tuned(images: str) -> None:
+        """Scores of the test images at every setting that a page asks for."""
+        own = sets[1:] if images == id_set or across else [images]
+        chosen = [tune(profile, name, id_set, ood_set) for ood_set in own]
+        if first:
+            chosen += [
+                headline_setting(profile),
+                odin.Setting(profile.fixed_temperature, profile.fixed_epsilon, math.nan),
+            ]
+        for temperature in {one.temperature for one in chosen}:
+            epsilons = [one.epsilon for one in chosen if one.temperature == temperature]
+            score_together(profile, name, id_set, images, temperature, epsilons)
+            for epsilon in epsilons:
+                test_scores(profile, name, id_set, images, temperature, epsilon)
 
     yield from each("responses", sets, lambda images: responses(profile, name, id_set, images))
     if id_set == profile.grey_id_set:
         return
     yield from each("grid", sets, lambda images: grid(profile, name, id_set, images))
-    first = id_set == profile.id_sets[0]
+    yield from each("scores", sets, tuned)
     if first and name in profile.networks:
-        yield from each("curves", (id_set, *profile.ood_sets[id_set]), curves)
+        own = (id_set, *profile.ood_sets[id_set])
+        yield from each("curves", own, lambda images: curve(profile, name, id_set, images))
     sizes = profile.tuning_size_sets or profile.ood_sets[id_set]
     if first and name == profile.networks[0]:
         largest = max(profile.tuning_sizes)
         yield from each("larger grid", (id_set, *sizes), lambda s: grid(profile, name, id_set, s, holdout=largest))
-    yield from each("tuned scores", sets[1:], tuned)
-    if first and name in profile.networks[:2] and len(sets) > 1:
+    if across and len(sets) > 1:
         from odinlib import effects  # which stands on this module, and asks for every setting that Appendix H tries
 
         ood_sets = [s for s in profile.ood_sets[id_set] if s in sets]

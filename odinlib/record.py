@@ -259,7 +259,7 @@ def _read_as_a_page_does(profile: Profile, path: str, config: dict[str, Any]) ->
     if config["kind"] == "responses":
         experiments.responses(profile, *key)
     elif config["kind"] == "grid":
-        experiments.grid(profile, *key, holdout=None if Path(path).stem == key[2] else config["holdout"])
+        experiments.held_out_scores(profile, *key, config.get("from", 0), config["holdout"])
     elif config["kind"] == "curve":
         experiments.curve(profile, *key)
     else:
@@ -283,7 +283,7 @@ def _wrong_lengths(found: dict[str, Artefact]) -> Iterator[tuple[str, str]]:
         total = config["images"] or max(seen[_drawn(artefact)], key=seen[_drawn(artefact)].count, default=None)
         wanted = total
         if config["kind"] == "grid":
-            wanted = config["holdout"]
+            wanted = config["holdout"] - config.get("from", 0)
         elif config["kind"] != "responses" and total is not None:
             wanted = min(total - config["holdout"], config.get("curve_images") or total)
         count = next(iter(lengths.values()))

@@ -331,12 +331,35 @@ def test_respond_records_all_that_a_page_reads(tiny):
     assert files(tiny) == before
 
 
+def test_a_larger_grid_begins_with_the_smaller_one(tiny):
+    larger = experiments.grid(tiny, NET, ID, "strokes", holdout=30)
+    assert larger.shape[-1] == 30
+    assert torch.equal(larger[..., :20], experiments.grid(tiny, NET, ID, "strokes"))
+    assert torch.equal(larger[..., :5], experiments.grid(tiny, NET, ID, "strokes", holdout=5))
+    once = dataclasses.replace(tiny, holdout=30)
+    assert torch.equal(larger, experiments.grid(once, NET, ID, "strokes"))
+
+
+def test_scores_made_together_are_those_made_alone(tiny):
+    epsilons = (0.0, 0.005, 0.01)
+    alone = [experiments.test_scores(tiny, NET, ID, "strokes", 7.0, epsilon) for epsilon in epsilons]
+    made = {path.name: artefacts.load(path) for path in (tiny.folder / "scores").rglob("*.npz")}
+    assert len(made) == 2  # at epsilon = 0 the responses say it all
+    for path in (tiny.folder / "scores").rglob("*.npz"):
+        path.unlink()
+    experiments.score_together(tiny, NET, ID, "strokes", 7.0, epsilons)
+    again = {path.name: artefacts.load(path) for path in (tiny.folder / "scores").rglob("*") if path.is_file()}
+    assert {name: found.config for name, found in again.items()} == {name: found.config for name, found in made.items()}
+    for epsilon, scores in zip(epsilons, alone, strict=True):
+        assert torch.equal(experiments.test_scores(tiny, NET, ID, "strokes", 7.0, epsilon), scores)
+
+
 def test_respond_goes_on_without_a_set_that_is_not_here(tiny):
     more = dataclasses.replace(tiny, ood_sets={**tiny.ood_sets, ID: ("isun", "strokes")})
     lines = list(experiments.respond(more, NET, ID))
     left_out = [line for line in lines if line.startswith("without")]
     assert len(left_out) == 1 and left_out[0].startswith("without isun: isun is not prepared")
-    assert f"tuned scores of {NET} ({ID}) on strokes" in lines
+    assert f"scores of {NET} ({ID}) on strokes" in lines
     alone = dataclasses.replace(tiny, ood_sets={**tiny.ood_sets, ID: ("isun",)})
     assert any(line.startswith("without isun") for line in experiments.respond(alone, NET, ID))
 
