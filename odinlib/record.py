@@ -166,9 +166,21 @@ def _csv(frame: pd.DataFrame) -> str:
 
 
 def _files(folder: Path) -> list[str]:
-    """The finished files under a folder, as paths in it."""
-    found = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """The finished files under a folder, as paths in it.
+
+    Imported weights are somebody else's: the record has their card, with their SHA-256, and does without them.
+    """
+    paths = [path for path in folder.rglob("*") if path.is_file() and not _is_foreign(path)]
+    found = sorted(path.relative_to(folder).as_posix() for path in paths)
     return [path for path in found if path != MANIFEST and not _UNFINISHED.search(path)]
+
+
+def _is_foreign(path: Path) -> bool:
+    if path.suffix != ".safetensors":
+        return False
+    with contextlib.suppress(OSError, ValueError):
+        return "source_sha256" in json.loads(path.with_suffix(".json").read_text())
+    return False
 
 
 # --- Checking ---------------------------------------------------------------------------------------------------------
@@ -229,8 +241,10 @@ def _artefact_problems(profile: Profile, named: set[str]) -> Iterator[str]:
                 found[path] = artefacts.load(file)
                 _read_as_a_page_does(profile, path, found[path].config)
             elif file.suffix == ".safetensors":
-                cards[file.stem] = weights.load_weights(file)[1]["sha256"]
-        except (UserError, KeyError) as error:
+                weights.load_weights(file)
+            elif file.parent.name == "networks":
+                cards[file.stem] = json.loads(file.read_text())["sha256"]
+        except (UserError, KeyError, ValueError) as error:
             found.pop(path, None)
             yield str(error) if path in str(error) else f"{path}: {error}"
     for path, problem in _wrong_lengths(found):
@@ -238,7 +252,7 @@ def _artefact_problems(profile: Profile, named: set[str]) -> Iterator[str]:
     for path, artefact in found.items():
         own = artefact.provenance.get("inputs", {}).get("weights")
         if own and own != cards.get(Path(path).parent.name, own):
-            yield f"{path} was made with other weights than networks/{Path(path).parent.name}.safetensors"
+            yield f"{path} was made with other weights than those of networks/{Path(path).parent.name}.json"
 
 
 def _read_as_a_page_does(profile: Profile, path: str, config: dict[str, Any]) -> None:

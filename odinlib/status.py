@@ -6,7 +6,7 @@ from odinlib import datasets, experiments
 from odinlib.datasets import prepared
 from odinlib.profiles import Profile
 
-RECORDED, COMPUTABLE = "recorded", "computable"
+RECORDED, COMPUTABLE, CARD = "recorded", "computable", "card only"
 
 
 def status(profile: Profile) -> tuple[list[list[str]], dict[str, list[str]]]:
@@ -26,7 +26,8 @@ def status(profile: Profile) -> tuple[list[list[str]], dict[str, list[str]]]:
     for id_set in (*profile.id_sets, profile.grey_id_set):
         own = profile.networks if id_set in profile.id_sets else (profile.grey_network,)
         weights = {name: _weights(profile, name, id_set) for name in own}
-        missing["weights"] += [f"{name} on {id_set}" for name, found in weights.items() if found == "no weights"]
+        lacking = [f"{name} on {id_set}" for name, found in weights.items() if found not in (RECORDED, COMPUTABLE)]
+        missing["weights"] += lacking
         rows.append([id_set, "(weights)", *(weights.get(name, "-") for name in networks)])
         near = [ood for _, inside, ood in experiments.near_pairs(profile) if inside == id_set]
         for images in dict.fromkeys((id_set, *profile.ood_sets[id_set], *near)):
@@ -46,7 +47,7 @@ def _cell(profile: Profile, name: str, id_set: str, images: str, weights: Mappin
     count = sum(path.exists() for path in paths)
     if count == len(paths):
         return RECORDED
-    reasons = ["no data"] * bool(absent) + ["no weights"] * (weights[name] == "no weights")
+    reasons = ["no data"] * bool(absent) + ["no weights"] * (weights[name] not in (RECORDED, COMPUTABLE))
     return (f"{count} of {len(paths)}, " if count else "") + (", ".join(reasons) or COMPUTABLE)
 
 
@@ -63,6 +64,8 @@ def _kinds(profile: Profile, name: str, id_set: str, images: str) -> list[str]:
 def _weights(profile: Profile, name: str, id_set: str) -> str:
     if experiments.network_path(profile, name, id_set).exists():
         return RECORDED
+    if experiments.network_path(profile, name, id_set).with_suffix(".json").exists():
+        return CARD
     can_train = f"{name}_{id_set}" not in profile.origins and _there(id_set, "train") and _there(id_set)
     return COMPUTABLE if can_train else "no weights"
 

@@ -1,5 +1,6 @@
 """A record is sealed, checked to the last byte, and shown for what it is."""
 
+import dataclasses
 import json
 import shutil
 
@@ -124,6 +125,21 @@ def test_an_edited_table_is_written_anew(sealed):
     assert record.verify(sealed) == []
 
 
+def test_the_record_does_without_somebody_elses_weights(sealed):
+    card = sealed.folder / "networks" / f"{NET}_{ID}.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "source_sha256": "0" * 64}))
+    list(record.seal(sealed))
+    weights_file = f"networks/{NET}_{ID}.safetensors"
+    assert weights_file not in artefacts.manifest(sealed.folder)
+    (sealed.folder / weights_file).unlink()
+    assert record.verify(sealed) == []
+    reading = dataclasses.replace(sealed, compute=False)
+    assert experiments.card(reading, NET, ID)["source_sha256"] == "0" * 64
+    rows, missing = status(reading)
+    assert "card only" in [cell for row in rows for cell in row] and f"{NET} on {ID}" in missing["weights"]
+    assert "recorded" in [cell for row in rows if row[:2] == [ID, "strokes"] for cell in row]
+
+
 def test_nothing_recorded(tiny):
     with pytest.raises(Missing, match="nothing is recorded"):
         record.verify(tiny)
@@ -214,7 +230,7 @@ def test_responses_of_other_weights(sealed):
     path = sealed.folder / "networks" / f"{NET}_{ID}.safetensors"
     weights.save_weights(other, path, json.loads(path.with_suffix(".json").read_text()))
     reseal_manifest(sealed)
-    told = f"{RESPONSE} was made with other weights than networks/{NET}_{ID}.safetensors"
+    told = f"{RESPONSE} was made with other weights than those of networks/{NET}_{ID}.json"
     assert told in record.verify(sealed)
 
 
