@@ -304,6 +304,14 @@ def note_missing(missing: Mapping[Any, str]) -> Markdown | None:
     return Markdown("\n".join(lines))
 
 
+def not_recorded(missing: Mapping[Any, str]) -> Markdown:
+    """What stands in the place of a figure or table that cannot be had here: what is missing, and what it needs.
+
+    A captioned cell shows this rather than nothing, so that its caption, its number and the references to it stay.
+    """
+    return note_missing(missing) or Markdown("> **Not recorded.**")
+
+
 def _versions(made: Mapping[str, Any]) -> dict[str, str]:
     import odinlib
 
