@@ -2,8 +2,8 @@
 # Both set up .venv first. The second call installs nothing and recomputes nothing that is still valid.
 
 PYTHON ?= python3
-PROFILE ?= demo
 CORES ?=
+RAW ?=
 
 BIN := .venv/bin
 READY := .venv/ready
@@ -11,7 +11,7 @@ READY := .venv/ready
 unexport JUPYTER_PATH JUPYTER_PREFER_ENV_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book test lint lock clean distclean
+.PHONY: help setup book record demo paper test lint lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,21 @@ $(READY): requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-book: $(READY) ## run the notebooks that changed and render the book (PROFILE=demo|paper, CORES=n)
-	$(BIN)/odin book --profile $(PROFILE) $(if $(CORES),--cores $(CORES))
+book: $(READY) ## the book: pages from the record, and the demo's, computed here (CORES=n)
+	$(BIN)/odin book $(if $(CORES),--cores $(CORES))
+
+record: $(READY) ## the pages from the record alone: no data, no training
+	$(BIN)/odin book --only record $(if $(CORES),--cores $(CORES))
+
+demo: $(READY) ## the demo's pages alone: everything embedded, everything computed here
+	$(BIN)/odin book --only demo $(if $(CORES),--cores $(CORES))
+
+# What cannot be had here (data, weights) is named and left out; what is there already is not computed again.
+paper: $(READY) ## compute the record itself: hours on a GPU, days without (RAW=folder of raw data sets)
+	$(if $(RAW),$(BIN)/odin data prepare all --source $(RAW))
+	-$(BIN)/odin respond --profile paper --all
+	$(BIN)/odin seal
+	$(BIN)/odin verify
 
 test: $(READY) lint ## every check: style, types, library, notebooks, the built book (ARGS=pytest's options)
 	@sh tests/chromium.sh
@@ -54,7 +67,7 @@ lock: $(READY) ## pin what pyproject.toml asks for, keeping the pins there are (
 	@mv build/requirements.txt requirements.txt
 
 clean: ## remove what was made, but results and environment
-	rm -rf build book/_build book/notebooks .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build book/_build book/notebooks book/live .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environment and the demo's results too

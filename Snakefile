@@ -1,8 +1,9 @@
 """The work as a graph of jobs, each one `odin` command: train -> respond -> notebook -> book.
 
-    snakemake --cores 2                                      what `make book` does
-    snakemake --config profile=paper ...                     another profile
-    snakemake --executor slurm --jobs 50 --config gpu=1 ...  the same on a cluster, with the executor's plugin installed
+    snakemake --cores 2                                        what `make book` does
+    snakemake --cores 2 --config kind=record ...               the record's pages alone; kind=demo: the demo's alone
+    snakemake jobs --config profile=paper gpu=1 ...            train and respond: what the record is made of
+    snakemake --executor slurm --jobs 50 --config gpu=1 ...    the same on a cluster, with the executor's plugin installed
 
 What the jobs of the first two kinds make lies under results/ and is load-or-compute: a job that runs again finds its
 work done. A job runs again when its notebook, or a module of odinlib that it uses, has changed.
@@ -11,35 +12,51 @@ work done. A job runs again when its notebook, or a module of odinlib that it us
 import sys
 from pathlib import Path
 
-from odinlib import graph, profiles, record
+from odinlib import graph, layout, profiles, record
 
-PROFILE = profiles.get(config.get("profile", "demo"))
+KIND = config.get("kind", "both")
 PAGES = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
 BIN = Path(sys.executable).parent  # of the environment, which need not be activated
 ODIN = f"{sys.executable} -m odinlib.cli"
-CHOICE = f"--profile {PROFILE.name} --network {{wildcards.network}} --id-set {{wildcards.id_set}}"
-# That a job is done. Only what computes here has jobs: otherwise the record is what there is.
-DONE = f"{PROFILE.folder}/.jobs/{{network}}+{{id_set}}"
-NETWORKS = record.jobs(PROFILE) if PROFILE.compute else []
+CHOICE = "--profile {wildcards.profile} --network {wildcards.network} --id-set {wildcards.id_set}"
+DONE = f"{profiles.get('demo').folder.parent}/{{profile}}/.jobs/{{network}}+{{id_set}}"  # that a job is done
 PROTOCOL = graph.reached(["odinlib.experiments"])
-RECORD = [str(path) for path in [PROFILE.folder / "MANIFEST.json"] if path.exists()]
+GPU = int(config.get("gpu", 0))
 
 # One thread a job: two jobs on two cores are faster than one job on two threads. Their progress bars share a terminal,
 # so each is drawn now and then only.
 shell.prefix("export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-1}} TQDM_MININTERVAL=${{TQDM_MININTERVAL:-20}}; ")
 
 
-def needed(page):
-    """What must be done before a page runs: pages that share results must not compute them at the same time."""
+wildcard_constraints:
+    profile="[^/]+",
+    page="[^/]+",
+
+
+def responded(profile):
+    """That all networks of a profile have answered."""
+    return [f"{DONE}.responded".format(profile=profile, network=n, id_set=s) for n, s in record.jobs(profiles.get(profile))]
+
+
+def needed(page, profile):
+    """What must be there before a page runs: pages that share results must not compute them at the same time."""
     sources = graph.modules(f"notebooks/{page}.ipynb")
-    shares = any(path.endswith("experiments.py") for path in sources)
-    stamps = [f"{DONE.format(network=network, id_set=id_set)}.responded" for network, id_set in NETWORKS]
-    return sources + (stamps + RECORD if shares else [])
+    if profile not in profiles.PROFILES or not any(path.endswith("experiments.py") for path in sources):
+        return sources
+    if profiles.get(profile).compute:
+        return sources + responded(profile)
+    manifest = profiles.get(profile).folder / "MANIFEST.json"  # the record is what there is
+    return sources + [str(manifest)] * manifest.exists()
 
 
 rule all:
     input:
         "book/_build/html/index.html",
+
+
+rule jobs:
+    input:
+        responded(config.get("profile", "demo")),
 
 
 rule train:
@@ -48,7 +65,7 @@ rule train:
     output:
         touch(f"{DONE}.trained"),
     resources:
-        gpu=int(config.get("gpu", 0)),
+        gpu=GPU,
     message:
         "training {wildcards.network} on {wildcards.id_set}"
     shell:
@@ -62,7 +79,7 @@ rule respond:
     output:
         touch(f"{DONE}.responded"),
     resources:
-        gpu=int(config.get("gpu", 0)),
+        gpu=GPU,
     message:
         "asking {wildcards.network}, trained on {wildcards.id_set}, about all its sets"
     shell:
@@ -72,26 +89,30 @@ rule respond:
 rule notebook:
     input:
         notebook="notebooks/{page}.ipynb",
-        needed=lambda wanted: needed(wanted.page),
+        needed=lambda wanted: needed(wanted.page, wanted.profile),
     output:
-        "book/notebooks/{page}.ipynb",
+        "build/pages/{profile}/{page}.ipynb",
     params:
-        profile=lambda wanted: graph.profile_option(f"notebooks/{wanted.page}.ipynb", PROFILE.name),
+        profile=lambda wanted: graph.profile_option(f"notebooks/{wanted.page}.ipynb", wanted.profile),
     message:
-        "running {input.notebook}"
+        "running {input.notebook} ({wildcards.profile})"
     shell:
         "{ODIN} run -q {input.notebook} -o {output} {params.profile}"
 
 
 rule book:
     input:
-        expand("book/notebooks/{page}.ipynb", page=PAGES),
+        layout.pages(KIND, PAGES),
         "_config.yml",
+        "odinlib/layout.py",
         [str(path) for folder in ("book", "book/_ext", "book/_static") for path in Path(folder).glob("*.*")],
     output:
         "book/_build/html/index.html",
+    params:
+        kind=KIND,
     threads: workflow.cores
     message:
         "rendering the book"
-    shell:
-        "{BIN}/jupyter-book build book --path-output book --config _config.yml -n -W --keep-going -q"
+    run:
+        toc = layout.lay_out(params.kind, Path())
+        shell(f"{BIN}/jupyter-book build book --path-output book --config _config.yml --toc {toc} -n -W --keep-going -q")

@@ -109,14 +109,15 @@ def run(page: Path, parameter: tuple[tuple[str, str], ...], output: Path | None,
 
 
 @main.command()
-@click.option("--profile", default="demo", show_default=True, help="What the pages are made from.")
+@click.option("--only", help="`record`: the pages from the record alone; `demo`: those computed here alone.")
 @click.option("--cores", type=click.IntRange(1), help="Jobs at a time.  [default: as many as there are cores]")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-def book(profile: str, cores: int | None, dry_run: bool) -> None:
-    """Make the book, running again only the pages that changed; see the Snakefile."""
-    from odinlib import graph, profiles
+def book(only: str | None, cores: int | None, dry_run: bool) -> None:
+    """Make the book: the record's pages, and beside them the demo's, computed on this machine; see the Snakefile."""
+    from odinlib import graph
 
-    first = graph.make_book(profiles.get(profile).name, cores, dry_run=dry_run)
+    kind = "both" if only is None else check_choice("book", only, ("record", "demo"))
+    first = graph.make_book(kind, cores, dry_run=dry_run)
     if not dry_run:
         click.echo(first)
 

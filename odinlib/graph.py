@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from odinlib import notebook
-from odinlib.errors import UserError
+from odinlib import layout
+from odinlib.errors import UserError, check_choice
 
 _PACKAGE = Path(__file__).resolve().parent
 #: Its own imports serve to look at the types of a profile's fields; no number on a page depends on them.
@@ -49,13 +49,13 @@ def reached(names: Iterable[str]) -> list[str]:
     return sorted(str(path) for path in (*seen.values(), *tables))
 
 
-def make_book(profile: str, cores: int | None = None, *, dry_run: bool = False) -> Path:
+def make_book(kind: str = "both", cores: int | None = None, *, dry_run: bool = False) -> Path:
     """Do the jobs of the Snakefile that are not done, and return the book's first page.
 
     Whoever asks while another process is at it waits, and then has little to do. What was interrupted is done again.
 
     Args:
-        profile: what the pages are made from.
+        kind: of book, one of `odinlib.layout.KINDS`.
         cores: jobs at a time; None takes as many as there are cores.
         dry_run: only say what would be done.
 
@@ -67,7 +67,8 @@ def make_book(profile: str, cores: int | None = None, *, dry_run: bool = False) 
     root = _PACKAGE.parent
     if not (root / "Snakefile").is_file():
         raise UserError("the Snakefile is not beside odinlib", remedy="run it from a checkout of the project")
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", f"profile={profile}"]
+    chosen = f"kind={check_choice('kind', kind, layout.KINDS)}"
+    command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", chosen]
     # Snakemake's own lock outlives a process that was killed; this one does not.
     command += ["--nolock", "--rerun-incomplete", "--quiet", "host", "reason", *(["--dry-run"] if dry_run else [])]
     (root / "build").mkdir(exist_ok=True)
@@ -85,7 +86,7 @@ def profile_option(page: str | Path, profile: str) -> str:
     Raises:
         UserError: the notebook is not there, or its parameters are not plain literals.
     """
-    return f"-p profile {profile}" if "profile" in notebook.declared(page) else ""
+    return f"-p profile {profile}" if layout.has_profile(page) else ""
 
 
 @functools.cache

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def book() -> Path:
-    """The folder of the built book. What is still valid of it is not made again."""
+    """The folder of the built book, the record's pages and the demo's. What is still valid of it is not made again."""
     command = [sys.executable, "-m", "odinlib.cli", "book"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if done.returncode:

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from odinlib import layout
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [
     pytest.mark.book,
@@ -107,10 +109,11 @@ def look(browser, path: Path) -> Seen:
     return result
 
 
-def test_every_notebook_has_its_page(seen):
-    pages = {path.stem for path in (ROOT / "notebooks").glob("*.ipynb")}
-    assert pages <= {name.removeprefix("notebooks/") for name in seen}
-    assert {"intro", "references"} <= seen.keys()
+def test_every_notebook_has_its_pages(seen):
+    pages = [path for path in (ROOT / "notebooks").glob("*.ipynb")]
+    wanted = {f"notebooks/{path.stem}" for path in pages}
+    wanted |= {f"live/{path.stem}" for path in pages if layout.has_profile(path)}
+    assert seen.keys() == wanted | {"intro", "references"}
 
 
 def test_no_errors(seen):
@@ -151,24 +154,29 @@ def test_links_within_the_book_lead_somewhere(book, seen):
 def test_what_carries_a_number_carries_the_papers(seen):
     for name, page in seen.items():
         for identity, number in page.captioned:
-            kind, _, wanted = identity.partition("-")
+            kind, _, wanted = identity.removeprefix("live-").partition("-")
             papers_own = kind in ("figure", "table") and re.fullmatch(r"\d+[a-z]?", wanted)
             assert number == (f"{kind.capitalize()} {wanted}" if papers_own else ""), f"{name}: {identity}"
         for identity, number in page.equations:
-            wanted = re.fullmatch(r"eq-(\d+)", identity)
+            wanted = re.fullmatch(r"(?:live-)?eq-(\d+)", identity)
             assert number == (f"({wanted[1]})" if wanted else ""), f"{name}: {identity}"
 
 
-def test_every_artefact_of_the_paper_is_regenerated_once(seen):
-    shown = {
-        name.removeprefix("notebooks/"): [identity for identity, _ in (*page.captioned, *page.equations)]
-        for name, page in seen.items()
-    }
+def test_every_artefact_of_the_paper_is_regenerated_once_from_the_record_and_once_live(seen):
+    shown = {name: [identity for identity, _ in (*page.captioned, *page.equations)] for name, page in seen.items()}
     for name, wanted in ARTEFACTS.items():
-        if f"notebooks/{name}" in seen:
-            assert not sorted(set(wanted) - set(shown[name])), f"missing on {name}"
+        assert not sorted(set(wanted) - set(shown[f"notebooks/{name}"])), f"missing on {name}"
+        live = {f"live-{identity}" for identity in wanted}
+        assert not sorted(live - set(shown[f"live/{name}"])), f"missing on the live page of {name}"
     everything = [identity for page in shown.values() for identity in page]
     assert not sorted({identity for identity in everything if everything.count(identity) > 1})
+
+
+def test_a_page_says_what_it_was_made_from(book):
+    for folder, profile in (("notebooks", "paper"), ("live", "demo")):
+        for path in sorted((book / folder).glob("*.html")):
+            if layout.has_profile(ROOT / "notebooks" / f"{path.stem}.ipynb"):
+                assert f"with the profile <strong>{profile}</strong>" in path.read_text(), path
 
 
 def test_the_list_of_artefacts_is_the_papers():

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from odinlib import notebook
+from odinlib import layout, notebook
 from odinlib.errors import UserError
 
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -106,28 +106,54 @@ def test_code_runs_anywhere_and_asks_nothing_of_the_profiles_name(path):
 # --- Runs -------------------------------------------------------------------------------------------------------------
 
 
-@every_source
-def test_the_page_ran_without_errors_and_warnings(book, path):
-    ran = cells(ROOT / "book" / "notebooks" / path.name)
-    assert all(cell.execution_count for cell in ran)
-    for cell in ran:
+every_run = pytest.mark.parametrize(
+    ("path", "profile"),
+    [
+        pytest.param(path, profile, id=f"{page(path)}-{profile}")
+        for path in SOURCES
+        for profile in (("paper", "demo") if layout.has_profile(path) else ("any",))
+    ],
+)
+
+
+def ran(path: Path, profile: str) -> Path:
+    """The executed page."""
+    return ROOT / "build" / "pages" / profile / path.name
+
+
+@every_run
+def test_the_page_ran_without_errors_and_warnings(book, path, profile):
+    done = cells(ran(path, profile))
+    assert all(cell.execution_count for cell in done)
+    for cell in done:
         for output in cell.outputs:
             assert output.output_type != "error"
             if output.get("name") == "stderr":  # the book does not show it
                 assert not re.search(r"\bWarning\b|\bwarn", output.text), output.text
 
 
-@every_source
-def test_a_captioned_cell_shows_one_thing(book, path):
-    for cell in captioned(ROOT / "book" / "notebooks" / path.name):
+@every_run
+def test_a_captioned_cell_shows_one_thing(book, path, profile):
+    for cell in captioned(ran(path, profile)):
         shown = [output for output in cell.outputs if output.output_type != "stream"]
         assert len(shown) == 1, cell.metadata["mystnb"]["figure"]["name"]
         assert {"image/svg+xml", "image/png", "text/html", "text/markdown"} & set(shown[0].data)
 
 
-@every_source
-def test_the_page_says_what_made_it(book, path):
-    foot = cells(ROOT / "book" / "notebooks" / path.name)[-1].outputs[0].data["text/markdown"]
+@every_run
+def test_no_sentence_speaks_of_nothing(book, path, profile):
+    """A number that was not computed must not reach a sentence."""
+    for cell in cells(ran(path, profile)):
+        for output in cell.outputs:
+            text = output.get("data", {}).get("text/markdown", "")
+            assert not re.search(
+                r"\bnan\b|\binf\b|\bNone\b|\[\]", re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+            ), text
+
+
+@every_run
+def test_the_page_says_what_made_it(book, path, profile):
+    foot = cells(ran(path, profile))[-1].outputs[0].data["text/markdown"]
     assert f"papermill notebooks/{path.name} out.ipynb" in foot
     assert "| Commit |" in foot and "| Hardware |" in foot
 

@@ -2,7 +2,7 @@
 
 Sphinx numbers figures, tables and equations in the order in which it meets them. Here the number is in the name, and
 what has no such name (a figure or an equation of our own) carries none. A captioned cell output named `table-...`
-counts as a table.
+counts as a table. On the demo's pages beside the record's, each name has `live-` before it.
 """
 
 import copy
@@ -18,9 +18,9 @@ from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 PAPER = {
-    "figure": re.compile(r"figure-(\d+[a-z]?)$"),
-    "table": re.compile(r"table-(\d+)$"),
-    "displaymath": re.compile(r"equation-eq-(\d+)$"),
+    "figure": re.compile(r"(?:live-)?figure-(\d+[a-z]?)$"),
+    "table": re.compile(r"(?:live-)?table-(\d+)$"),
+    "displaymath": re.compile(r"equation-(?:live-)?eq-(\d+)$"),
 }
 
 
@@ -35,7 +35,8 @@ class MarkTables(SphinxTransform):
 
     def apply(self, **kwargs: Any) -> None:
         for node in list(self.document.findall(nodes.figure)):
-            if type(node) is nodes.figure and any(name.startswith("table-") for name in node["names"]):
+            names = [name.removeprefix("live-") for name in node["names"]]
+            if type(node) is nodes.figure and any(name.startswith("table-") for name in names):
                 node.__class__ = table_figure
 
 
