@@ -30,6 +30,16 @@ class UserError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+def need(reason: str) -> str:
+    """What is to be done, as the line of a :class:`UserError` tells it; the line itself where it tells nothing of that.
+
+    >>> need("x.npz is not recorded; `odin respond --all` makes it"), need("there is no such set")
+    ('`odin respond --all` makes it', 'there is no such set')
+    """
+    what, _, remedy = reason.partition("; ")
+    return remedy or what
+
+
 def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
     """Return `value` if it is one of `choices`, else raise :class:`UserError` naming the nearest.
 

@@ -5,6 +5,7 @@ warns when a name is not one of the notebook's; here that, and a value of the wr
 """
 
 import ast
+import contextlib
 import difflib
 import json
 import os
@@ -22,7 +23,7 @@ from IPython.core.getipython import get_ipython
 from IPython.display import Markdown
 
 from odinlib import artefacts
-from odinlib.errors import UserError, check_choice
+from odinlib.errors import UserError, check_choice, need
 
 if TYPE_CHECKING:
     from odinlib.profiles import Profile
@@ -37,6 +38,7 @@ _NAMES = {
     dict: "a mapping",
 }
 _started = time.perf_counter()
+_told: dict[str, str] = {}  # what this page has said is needed, and the cell that said so
 
 
 # --- Parameters -------------------------------------------------------------------------------------------------------
@@ -253,7 +255,9 @@ def parse(text: str) -> Any:
 
 
 def banner(run: "Profile") -> Markdown:
-    """The note at the top of a page: which profile it was made with, and which parameters were changed."""
+    """The note at the top of a page: the profile it was made with, what is not the paper's, changed parameters."""
+    from odinlib import tables
+
     defaults, given = _parameters()
     changed = {name: value for name, value in given.items() if name != "profile" and defaults.get(name) != value}
     lines = [f"> This page was made with the profile **{run.name}**: {run.title}."]
@@ -262,6 +266,7 @@ def banner(run: "Profile") -> Markdown:
             "> Networks and sets that only stand for the paper's are shown under their own names, "
             "and their numbers are not the paper's."
         )
+    lines += [f"> {told}" for told in tables.differences(run)]
     if changed:
         lines.append("> Changed here: " + ", ".join(f"`{name} = {value!r}`" for name, value in changed.items()) + ".")
     return Markdown("\n".join(lines))
@@ -288,7 +293,9 @@ def provenance(run: "Profile | None" = None) -> Markdown:
 
 
 def note_missing(missing: Mapping[Any, str]) -> Markdown | None:
-    """A note on what cannot be had here, and why; None where nothing is missing.
+    """A note on what cannot be had here, and what each needs; None where nothing is missing.
+
+    What needs the same stands in one line. A need that an earlier cell of the page has told of is not told again.
 
     Args:
         missing: for each thing, or tuple of names, the reason in one line.
@@ -296,11 +303,14 @@ def note_missing(missing: Mapping[Any, str]) -> Markdown | None:
     if not missing:
         return None
     lines = [f"> **Not to be had here ({len(missing)}):**"]
-    alike: dict[str, list[str]] = {}  # what one thing keeps away stands in one line
+    by_need: dict[str, list[tuple[str, ...]]] = {}
     for key, reason in missing.items():
-        name = key if isinstance(key, str) else ", ".join(str(part) for part in key)
-        alike.setdefault(str(reason).replace(f"{_ROOT}{os.sep}", ""), []).append(name)
-    lines += [f"> - {'; '.join(names)}: {reason}" for reason, names in alike.items()]
+        names = (key,) if isinstance(key, str) else tuple(str(part) for part in key)
+        by_need.setdefault(need(str(reason)).replace(f"{_ROOT}{os.sep}", ""), []).append(names)
+    cell = next(iter(_history()[-1:]), "")
+    for what, keys in by_need.items():
+        again = _told.setdefault(what, cell) != cell  # the same cell, run again, tells it again
+        lines.append(f"> - {_named(keys)}" + (" (see above)" if again else f": {what}"))
     return Markdown("\n".join(lines))
 
 
@@ -310,6 +320,32 @@ def not_recorded(missing: Mapping[Any, str]) -> Markdown:
     A captioned cell shows this rather than nothing, so that its caption, its number and the references to it stay.
     """
     return note_missing(missing) or Markdown("> **Not recorded.**")
+
+
+def _named(keys: Sequence[tuple[str, ...]], most: int = 4) -> str:
+    """Names by their titles; what differs in the last name only stands in one phrase, shortened if there is much of it.
+
+    >>> _named([("wrn-28-10", "cifar10", "isun"), ("wrn-28-10", "cifar10", "uniform"), ("mnist",)])
+    'WRN-28-10, CIFAR-10: iSUN; Uniform / MNIST'
+    """
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for key in keys:
+        *head, last = map(_title, key)
+        alike.setdefault(tuple(head), []).append(last)
+    phrases = []
+    for heads, tails in alike.items():
+        told = "; ".join(tails[:most]) + (f" and {len(tails) - most} more" if len(tails) > most else "")
+        phrases.append(f"{', '.join(heads)}: {told}" if heads else told)
+    return " / ".join(phrases)
+
+
+def _title(name: str) -> str:
+    from odinlib import datasets, tables
+
+    for title in (datasets.title, tables.network_title):
+        with contextlib.suppress(UserError):
+            return title(name)
+    return name
 
 
 def _versions(made: Mapping[str, Any]) -> dict[str, str]:

@@ -15,7 +15,7 @@ import torch
 from scipy.stats import spearmanr
 
 from odinlib import analysis, datasets, effects, experiments, mechanism, metrics, odin, reference, tables
-from odinlib.errors import Missing
+from odinlib.errors import Missing, need
 from odinlib.profiles import Profile
 
 
@@ -35,7 +35,7 @@ def scorecard(profile: Profile) -> pd.DataFrame:
             found = TESTS[claim["decided_by"]](profile)
             verdict, told = ("holds" if found.holds else "fails"), found.told
         except Missing as reason:
-            verdict, told = "not recorded", str(reason)
+            verdict, told = "not recorded", need(str(reason))
         columns = {key: claim[key] for key in ("id", "section", "claim", "rule", "evidence")}
         rows.append({**columns, "verdict": verdict, "told": told})
     return pd.DataFrame(rows)
@@ -55,8 +55,8 @@ def _id_set(profile: Profile, position: int) -> str:
 # --- Detection --------------------------------------------------------------------------------------------------------
 
 
-def _measured(profile: Profile) -> pd.DataFrame:
-    """All pairs of Tables 2, 3 and 12 that there are, one row each (network, sets, metric), baseline and odin."""
+def _measured(profile: Profile) -> tuple[pd.DataFrame, str]:
+    """Tables 2, 3 and 12: a row for each (network, sets, metric), baseline and odin; and what is lacking, in words."""
     pairs = experiments.pairs(profile, profile.networks, profile.id_sets)
     pairs += experiments.pairs(profile, (profile.grey_network,), (profile.grey_id_set,))
     pairs += experiments.near_pairs(profile)
@@ -67,27 +67,33 @@ def _measured(profile: Profile) -> pd.DataFrame:
     wide = found.pivot_table(
         index=["network", "id_set", "ood_set", "metric"], columns="method", values="value", sort=False
     ).reset_index()
-    return wide
+    return wide, f"; {len(missing)} of {len(pairs)} pairs are not recorded" if missing else ""
 
 
 def improves_every_pair(profile: Profile) -> Verdict:
-    rates = _measured(profile).query("metric == 'fpr' and baseline > 0")
+    values, lacking = _measured(profile)
+    rates = values.query("metric == 'fpr' and baseline > 0")
     worse = rates[rates.odin >= rates.baseline]
-    named = ", ".join(f"{row.network} on {datasets.title(row.ood_set)}" for row in worse.head(3).itertuples())
-    return Verdict(worse.empty, f"{len(rates) - len(worse)} of {len(rates)} pairs" + (f"; not {named}" * bool(named)))
+    named = ", ".join(
+        f"{tables.network_title(row.network)} on {datasets.title(row.ood_set)}" for row in worse.head(3).itertuples()
+    )
+    told = f"{len(rates) - len(worse)} of {len(rates)} pairs" + f"; not {named}" * bool(named)
+    told += f" and {len(worse) - 3} more" * (len(worse) > 3)
+    return Verdict(worse.empty, told + lacking)
 
 
 def improves_every_metric(profile: Profile) -> Verdict:
-    values = _measured(profile)
+    values, lacking = _measured(profile)
     gain = (values.odin - values.baseline) * np.where(values.metric.isin(tables.LOWER_IS_BETTER), -1, 1)
     worse = int((gain < 0).sum())
-    return Verdict(worse == 0, f"{worse} of {len(values)} numbers are worse with ODIN")
+    return Verdict(worse == 0, f"{worse} of {len(values)} numbers are worse with ODIN{lacking}")
 
 
 def improves_by_margin(profile: Profile) -> Verdict:
-    rates = _measured(profile).query("metric == 'fpr' and baseline > 0")
+    values, lacking = _measured(profile)
+    rates = values.query("metric == 'fpr' and baseline > 0")
     fall = float((1 - rates.odin / rates.baseline).median())
-    return Verdict(fall >= 1 / 3, f"the median fall is {100 * fall:.0f} % of the baseline's FPR")
+    return Verdict(fall >= 1 / 3, f"the median fall is {100 * fall:.0f} % of the baseline's FPR{lacking}")
 
 
 def reproduces_headline(profile: Profile) -> Verdict:
@@ -95,13 +101,19 @@ def reproduces_headline(profile: Profile) -> Verdict:
     if not tables.is_the_papers(profile, *pair):
         raise Missing("network and sets only stand for the paper's here, so their numbers cannot be compared")
     rows = tables.comparison(profile, experiments.detection(profile, *pair)).query("metric == 'fpr'")
-    told = "; ".join(f"{row.method} {row.value:.1f} % ({row.verdict})" for row in rows.itertuples())
+    told = "; ".join(
+        f"{tables.METHOD_TITLES[row.method]} {row.value:.1f} % (paper {row.paper}: {row.verdict})"
+        for row in rows.itertuples()
+    )
+    origin = profile.origins.get(f"{pair[0]}_{pair[1]}")
+    told += f"; the network has {origin}" if origin else ""
     return Verdict(set(rows.verdict) <= {"reproduced", "near"}, told)
 
 
 def left_out_classes_hardest(profile: Profile) -> Verdict:
     id_set = _id_set(profile, 2)
-    rates = _measured(profile).query("metric == 'fpr' and id_set == @id_set")
+    values, _ = _measured(profile)
+    rates = values.query("metric == 'fpr' and id_set == @id_set")
     left_out = profile.left_out
     natural = [s for s in profile.ood_sets[id_set] if s not in datasets.NOISE and s != left_out]
     told, holds = [], True
@@ -111,7 +123,7 @@ def left_out_classes_hardest(profile: Profile) -> Verdict:
         if left_out not in own or others.empty:
             continue
         holds &= bool(own[left_out] > others.max())
-        told.append(f"{network}: {own[left_out]:.1f} % against at most {others.max():.1f} %")
+        told.append(f"{tables.network_title(network)}: {own[left_out]:.1f} % against at most {others.max():.1f} %")
     if not told:
         raise Missing(f"nothing is recorded for {id_set} against {left_out} and the other natural sets")
     return Verdict(holds, "; ".join(told))
@@ -342,15 +354,19 @@ def crops_further_than_resizes(profile: Profile) -> Verdict:
 
 def tuning_set_unimportant(profile: Profile) -> Verdict:
     id_set = profile.id_sets[0]
-    spreads = {}
+    spreads: dict[str, float] = {}
+    why_not: dict[tuple[str], str] = {}
     for name in profile.networks[:2]:
         sets = [(s,) for s in profile.ood_sets[id_set]]
         tuned, missing = experiments.gather(lambda s, name=name: experiments.tune(profile, name, id_set, s), sets)
         if len(tuned) < 2:
-            raise _because(missing)
+            why_not |= missing
+            continue
         frame = effects.transfer(profile, name, id_set, [s for (s,) in tuned])
         spreads[name] = float(frame.groupby("ood_set").odin.agg(np.ptp).max())
-    told = "; ".join(f"{name}: up to {spread:.1f} points" for name, spread in spreads.items())
+    if not spreads:
+        raise _because(why_not)
+    told = "; ".join(f"{tables.network_title(name)}: up to {spread:.1f} points" for name, spread in spreads.items())
     return Verdict(max(spreads.values()) < 5, told)
 
 

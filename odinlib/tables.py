@@ -4,6 +4,7 @@ Each takes measured frames (of `odinlib.experiments`) and gives a pandas Styler 
 book. The rule of the verdict is stated once, in `verdict`.
 """
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
@@ -27,6 +28,11 @@ METRIC_TITLES = {
 LOWER_IS_BETTER = ("fpr", "detection_error")
 METHOD_TITLES = {"baseline": "Baseline", "odin": "ODIN"}
 NEAR = 2.0  # percentage points
+NOT_RECORDED = "<small>not recorded</small>"
+_MEASURED = (
+    *("network", "id_set", "ood_set", "method", "metric", "value", "low", "high"),
+    *("temperature", "epsilon", "images_in", "images_out"),
+)
 
 
 def verdict(ours: float, low: float, high: float, printed: str) -> str:
@@ -64,6 +70,8 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
     Returns:
         The rows of `measured` with `paper` (as printed, or NaN), `difference` and `verdict`.
     """
+    if measured.empty:
+        return pd.DataFrame(columns=[*_MEASURED, "paper", "difference", "verdict"])
     baseline = measured[measured.method == "baseline"].set_index(["network", "id_set", "ood_set", "metric"]).value
     rows = []
     for row in measured.to_dict("records"):
@@ -96,7 +104,7 @@ def detection_table(
     Args:
         profile: for the titles.
         compared: of `comparison`.
-        missing: pairs that could not be measured here, and why.
+        missing: pairs that could not be measured here, and why; one line for each network and in-distribution set.
     """
     lines = {}
     for key, block in compared.groupby(["network", "id_set", "ood_set"], sort=False):
@@ -104,18 +112,17 @@ def detection_table(
             METRIC_TITLES[metric]: _pair_cell(block[block.metric == metric].set_index("method"), metric)
             for metric in metrics.METRICS
         }
-    for key, reason in (missing or {}).items():
-        lines[key] = {METRIC_TITLES["fpr"]: _small(f"not recorded: {reason}")} | dict.fromkeys(
-            list(METRIC_TITLES.values())[1:], ""
-        )
-    frame = pd.DataFrame(
-        list(lines.values()),
-        index=pd.MultiIndex.from_tuples(
-            [(_pair_title(profile, key[0], key[1]), set_title(profile, key[2])) for key in lines],
-            names=["Network, in-distribution", "Out-of-distribution set"],
-        ),
-    )
-    return plain(frame)
+    index = [(_pair_title(profile, key[0], key[1]), set_title(profile, key[2])) for key in lines]
+    not_there: dict[tuple[str, str], list[str]] = {}
+    for network, id_set, ood_set in missing or {}:
+        not_there.setdefault((network, id_set), []).append(ood_set)
+    for (network, id_set), ood_sets in not_there.items():
+        every = len(ood_sets) > 1 and set(ood_sets) >= set(profile.ood_sets.get(id_set, ()))
+        told = f"all {len(ood_sets)} sets" if every else names(set_title(profile, s) for s in ood_sets)
+        index.append((_pair_title(profile, network, id_set), _small(told)))
+        lines[network, id_set, told] = dict.fromkeys(METRIC_TITLES.values(), "–") | {METRIC_TITLES["fpr"]: NOT_RECORDED}
+    named = pd.MultiIndex.from_tuples(index, names=["Network, in-distribution", "Out-of-distribution set"])
+    return plain(pd.DataFrame(list(lines.values()), index=named))
 
 
 def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
@@ -141,14 +148,9 @@ def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
 
 def recipe_table(profile: Profile) -> Styler:
     """Every network of the run: its size, how it was trained or where it comes from, and how long it took."""
+    cards, missing = experiments.gather(lambda *job: experiments.card(profile, *job), _jobs(profile))
     rows = []
-    jobs = [(name, id_set) for name in profile.networks for id_set in profile.id_sets]
-    for name, id_set in [*jobs, (profile.grey_network, profile.grey_id_set)]:
-        try:
-            card = experiments.card(profile, name, id_set)
-        except Missing as reason:
-            rows.append([network_title(name), datasets.title(id_set), _small(f"not recorded: {reason}")])
-            continue
+    for (name, id_set), card in cards.items():
         recipe = card.get("recipe")
         told = (
             f"{recipe['epochs']} epochs of batches of {recipe['batch']}, {recipe['optimiser']}, "
@@ -167,8 +169,33 @@ def recipe_table(profile: Profile) -> Styler:
                 seconds,
             ]
         )
+    not_there: dict[str, list[str]] = {}
+    for name, id_set in missing:
+        not_there.setdefault(name, []).append(datasets.title(id_set))
+    rows += [[network_title(name), names(sets), "–", NOT_RECORDED, "–", "–"] for name, sets in not_there.items()]
     columns = ["Network", "Trained on", "Parameters", "How", "Test accuracy (%)", "Training took"]
-    return plain(pd.DataFrame([row + ["–"] * (6 - len(row)) for row in rows], columns=columns)).hide(axis="index")
+    return plain(pd.DataFrame(rows, columns=columns)).hide(axis="index")
+
+
+def differences(profile: Profile) -> list[str]:
+    """What bears the paper's name in this run and is not the paper's: networks that others trained, a sentence each."""
+    told = []
+    for name, id_set in _jobs(profile):
+        if f"{name}_{id_set}" not in profile.origins:
+            continue
+        with contextlib.suppress(Missing):
+            card = experiments.card(profile, name, id_set)
+            sentence = (
+                f"**{network_title(name)} on {datasets.title(id_set)}** was not trained by the paper's recipe of "
+                f"{profile.recipe(name).epochs} epochs: {card['origin']}"
+            )
+            if "accuracy" in card:
+                sentence += f", test accuracy {100 * card['accuracy']:.2f} %"
+            error = reference.lookup(profile.paper_name(name), profile.paper_name(id_set), None, None, "test_error")
+            if error is not None:
+                sentence += f" (the paper's network: {100 - float(error):.2f} %)"
+            told.append(f"{sentence}.")
+    return told
 
 
 def set_table(profile: Profile) -> Styler:
@@ -176,11 +203,13 @@ def set_table(profile: Profile) -> Styler:
     rows: dict[str, dict[str, Any]] = {}
     for id_set in (*profile.id_sets, profile.grey_id_set):
         for name in profile.ood_sets[id_set]:
+            role = profile.paper_name(name)
             entry = rows.setdefault(
                 name,
                 {
                     "Set": set_title(profile, name),
-                    "In the role of": profile.paper_name(name),
+                    "In the role of": "itself" if role == name else reference.title(role),
+                    "Resampled by": datasets.variant(name)[1] or "–",
                     "Used with": [],
                 },
             )
@@ -214,8 +243,8 @@ def error_table(profile: Profile) -> Styler:
             )
             try:
                 ours = f"{100 * experiments.test_error(profile, name, id_set):.2f}"
-            except Missing as reason:
-                ours = _small(f"not recorded: {reason}")
+            except Missing:
+                ours = NOT_RECORDED
             same = is_the_papers(profile, name, id_set)
             cells[datasets.title(id_set)] = f"{ours}<br>{_small(_paper_says(profile, printed, same, name, id_set))}"
         rows[network_title(name)] = cells
@@ -231,8 +260,8 @@ def accuracy_table(profile: Profile) -> Styler:
         printed = reference.lookup(profile.paper_name(name), profile.paper_name(id_set), None, None, "test_accuracy")
         try:
             ours = f"{100 - 100 * experiments.test_error(profile, name, id_set):.2f}"
-        except Missing as reason:
-            ours = _small(f"not recorded: {reason}")
+        except Missing:
+            ours = NOT_RECORDED
         same = is_the_papers(profile, name, id_set)
         told = _paper_says(profile, printed, same, name, id_set)
         rows.append([network_title(name), datasets.title(id_set), ours, told])
@@ -271,7 +300,7 @@ def setting_table(profile: Profile, name: str, parameter: str) -> Styler:
             try:
                 ours = f"{getattr(experiments.tune(profile, name, id_set, ood_set), parameter):g}"
             except Missing:
-                ours = _small("not recorded")
+                ours = NOT_RECORDED
             cell = f"{ours}<br>{_small(f'paper {printed}' if printed else 'not in the paper')}"
             rows.setdefault(set_title(profile, ood_set), {})[datasets.title(id_set)] = cell
     return plain(pd.DataFrame(rows).T.fillna("–").rename_axis("Out-of-distribution set"))
@@ -331,6 +360,12 @@ def _pair_cell(block: pd.DataFrame, metric: str) -> str:
     told = f"{printed[0]} / {printed[1]}" if printed[0] is not None else "–"
     ours = f"{baseline} / {f'<b>{odin}</b>' if better else odin}"
     return f"{_unbroken(ours)}<br>{_small(_unbroken(told))}"
+
+
+def _jobs(profile: Profile) -> list[tuple[str, str]]:
+    """Every network of the run, and what it is trained on."""
+    jobs = [(name, id_set) for name in profile.networks for id_set in profile.id_sets]
+    return [*jobs, (profile.grey_network, profile.grey_id_set)]
 
 
 def _paper_says(profile: Profile, printed: str | None, same: bool, *names: str) -> str:

@@ -245,7 +245,27 @@ def test_what_is_missing_is_listed():
     assert notebook.note_missing({}) is None
     root = Path(notebook.__file__).resolve().parent.parent
     note = notebook.note_missing({("wrn-28-10", "isun"): f"{root}/results/paper/x.npz is not recorded", "b": "why"})
-    assert "> - wrn-28-10, isun: results/paper/x.npz is not recorded" in note.data and "(2)" in note.data
+    assert "> - WRN-28-10: iSUN: results/paper/x.npz is not recorded" in note.data and "(2)" in note.data
+    assert "> - b: why" in note.data
+    assert (
+        notebook.not_recorded({}).data
+        and notebook.not_recorded({"b": "why"}).data == notebook.note_missing({"b": "why"}).data
+    )
+
+
+def test_what_is_needed_is_told_once_for_all_that_needs_it(tmp_path):
+    missing = "missing = {('wrn-28-10', 'cifar10', s): f'{s}.npz is not recorded; `odin x` makes it' for s in sets}\n"
+    sets = "sets = ['isun', 'uniform', 'gaussian', 'lsun-crop', 'lsun-resize', 'omniglot']\n"
+    page = write(
+        tmp_path / "a.ipynb",
+        "from odinlib import notebook\n" + sets + missing + "notebook.note_missing(missing)",
+        "notebook.note_missing({'mnist': missing[next(iter(missing))], 'b': 'why'})",
+    )
+    notebook.execute(page, tmp_path / "out.ipynb", {}, progress=False)
+    shown = outputs(tmp_path / "out.ipynb")
+    assert "> - WRN-28-10, CIFAR-10: iSUN; Uniform; Gaussian; LSUN (crop) and 2 more: `odin x` makes it" in shown
+    assert "> - MNIST (see above)" in shown and "> - b: why" in shown
+    assert shown.count("odin x") == 1
 
 
 # --- The graph --------------------------------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from odinlib import effects, experiments, mechanism, metrics, odin, profiles, reference, scorecard
+from odinlib import effects, experiments, mechanism, metrics, odin, profiles, reference, scorecard, tables
 from odinlib.errors import Missing
 
 PAPER = profiles.get("paper")
@@ -94,7 +95,7 @@ def test_improvement_on_every_pair(measured):
     assert decide("improves_every_pair") and decide("improves_every_metric")
     measured(lambda *key: better(key[-1], -5 if key[:3] == (LAST, SECOND, "uniform") else 5))
     assert not decide("improves_every_pair") and not decide("improves_every_metric")
-    assert LAST in scorecard.TESTS["improves_every_pair"](DEMO).told
+    assert tables.network_title(LAST) in scorecard.TESTS["improves_every_pair"](DEMO).told
     measured(lambda *key: (0.0, 1.0) if key[2:] == ("uniform", "fpr") else better(key[-1], 5))
     assert decide("improves_every_pair") and not decide("improves_every_metric")  # nothing to improve on from 0
 
@@ -310,6 +311,33 @@ def test_tuning_sets(monkeypatch, spread, holds):
 
     monkeypatch.setattr(effects, "transfer", transfer)
     assert decide("tuning_set_unimportant") is holds
+
+
+def test_tuning_sets_are_decided_on_the_networks_that_are_there(monkeypatch):
+    def tune(profile, name, id_set, ood_set):
+        if name != FIRST:
+            raise Missing("no grid")
+        return odin.Setting(1000.0, 0.0, 0.0)
+
+    monkeypatch.setattr(experiments, "tune", tune)
+    monkeypatch.setattr(effects, "transfer", lambda *_: pd.DataFrame({"ood_set": ["a", "a"], "odin": [20.0, 22.0]}))
+    told = scorecard.TESTS["tuning_set_unimportant"](DEMO).told
+    assert told == f"{tables.network_title(FIRST)}: up to 2.0 points"
+    with pytest.raises(Missing, match="no grid"):
+        decide("tuning_set_unimportant", dataclasses.replace(DEMO, networks=DEMO.networks[1:]))
+
+
+def test_a_claim_on_every_pair_tells_how_many_there_are_not(monkeypatch):
+    def detection(profile, network, id_set, ood_set):
+        if id_set != RGB:
+            raise Missing("no weights")
+        rows = itertools.product(experiments.METHODS, metrics.METRICS)
+        keys = {"network": network, "id_set": id_set, "ood_set": ood_set}
+        return pd.DataFrame({**keys, "method": m, "metric": v, "value": better(v, 5)[m == "odin"]} for m, v in rows)
+
+    monkeypatch.setattr(experiments, "detection", detection)
+    for name in ("improves_every_pair", "improves_every_metric", "improves_by_margin"):
+        assert re.search(r"; \d\d of 73 pairs are not recorded$", scorecard.TESTS[name](DEMO).told)
 
 
 @pytest.mark.parametrize(("late", "holds"), [(0.5, True), (1.5, False)])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 
 import pandas as pd
 import pytest
@@ -148,9 +149,18 @@ def test_a_detection_table_marks_the_better_and_names_what_is_missing():
     shown = html(tables.detection_table(PAPER, compared, missing))
     assert "50.0 / <b>40.0</b>" in shown and "50.0 / 40.0" in shown and "50.0 / <b>60.0</b>" in shown
     assert shown.count("<b>") == 2
-    assert "not recorded: isun is not prepared" in shown and "iSUN" in shown
-    alone = html(tables.detection_table(PAPER, compared.iloc[:0], missing))
-    assert "not recorded: isun is not prepared" in alone
+    assert shown.count("not recorded") == 1 and "<small>iSUN</small>" in shown
+    nothing = tables.comparison(PAPER, pd.DataFrame())
+    assert nothing.empty and "not recorded" in html(tables.detection_table(PAPER, nothing, missing))
+
+
+def test_what_is_missing_of_a_detection_table_is_one_line_for_each_block():
+    missing = dict.fromkeys(experiments.pairs(PAPER, PAPER.networks[:2], PAPER.id_sets[:1]), "no weights")
+    del missing[DENSENET, "cifar10", "uniform"]
+    shown = html(tables.detection_table(PAPER, tables.comparison(PAPER, pd.DataFrame()), missing))
+    assert shown.count("not recorded") == 2
+    assert "all 10 sets" in shown  # of the second network
+    assert "iSUN, Gaussian, Scenes" in shown and "Uniform" not in shown  # of the first
 
 
 def test_a_comparison_table_has_a_line_for_each_number():
@@ -172,7 +182,7 @@ def test_the_error_table_holds_table_1(monkeypatch):
     shown = html(tables.error_table(PAPER))
     for printed in ("4.81", "22.37", "3.71", "19.86"):
         assert f"paper {printed}<" in shown
-    assert shown.count("5.12") == 2 and shown.count("not recorded: no weights") == 2
+    assert shown.count("5.12") == 2 and shown.count("not recorded") == 2
     assert "paper 4.81 (densenet-bc-100-12, cifar10)" in html(tables.error_table(DEMO))
 
 
@@ -227,12 +237,34 @@ def test_the_recipe_table_tells_origin_and_training(monkeypatch):
     shown = html(tables.recipe_table(PAPER))
     assert "trained by others: someone" in shown and "not measured" in shown and "769,162" in shown
     assert "200 epochs of batches of 128, sgd, rate 0.1, weight decay 0.0005" in shown and "13 s" in shown
-    assert "not recorded: no weights" in shown
+    assert shown.count("not recorded") == 4  # a line for each network
+    assert "CIFAR-100 and CIFAR-80" in shown
+
+
+def test_what_is_not_the_papers_is_told(monkeypatch):
+    card = {"origin": "someone's weights, 100 epochs"}
+    monkeypatch.setattr(experiments, "card", lambda *_: card)
+    (told,) = tables.differences(PAPER)
+    assert told.startswith(
+        "**DenseNet-BC-100 (k = 12) on CIFAR-10** was not trained by the paper's recipe of 300 epochs"
+    )
+    assert told.endswith("someone's weights, 100 epochs (the paper's network: 95.19 %).")
+    card["accuracy"] = 0.9454
+    assert "test accuracy 94.54 % (the paper's network: 95.19 %)" in tables.differences(PAPER)[0]
+    assert tables.differences(DEMO) == []
+
+    def untold(*_):
+        raise Missing("no weights")
+
+    monkeypatch.setattr(experiments, "card", untold)
+    assert tables.differences(PAPER) == []
 
 
 def test_the_set_table_never_calls_a_stand_in_what_it_stands_for():
     shown = html(tables.set_table(PAPER))
-    assert "Scenes (stand-in for LSUN), resize" in shown and shown.count("LSUN (resize)") == 1
+    first_column = re.findall(r'col0" >(.*?)<', shown)
+    assert "Scenes (stand-in for LSUN), resize" in first_column and first_column.count("LSUN (resize)") == 1
+    assert "itself" in shown and "nearest" in shown
     assert "CIFAR-10, CIFAR-100, CIFAR-80" in shown
 
 
