@@ -55,6 +55,7 @@ class Profile:
     resamples: int = 1000
     compute: bool = True  # compute what is not recorded; otherwise only read
     device: str = "auto"
+    pictures: str | None = None  # the profile whose images a page may show, where this one's are not to be shown
 
     @property
     def folder(self) -> Path:
@@ -110,6 +111,7 @@ PAPER = Profile(
     curve_images=2000,
     tuning_size_sets=("tinyimagenet-crop",),
     compute=False,
+    pictures="demo",
 )
 
 _DEMO_OOD = (
@@ -179,6 +181,16 @@ def get(name: str) -> Profile:
     return PROFILES[check_choice("profile", name, PROFILES)]
 
 
+def with_pictures(profile: Profile) -> Profile:
+    """The profile whose images and networks a page takes where it shows images or moves them itself.
+
+    It is `profile` itself, unless that leaves its pictures to another one: real images are never shown.
+    """
+    if profile.pictures is None:
+        return profile
+    return dataclasses.replace(get(profile.pictures), seed=profile.seed, device=profile.device)
+
+
 def configure(name: str, **changes: Any) -> Profile:
     """The profile called `name` with some fields replaced, every value checked.
 
@@ -240,6 +252,8 @@ def _check(profile: Profile) -> None:
             if ood_set == id_set:
                 raise UserError(f"{ood_set} is both in- and out-of-distribution", remedy="choose another OOD set")
     check_choice("split", profile.split, SPLITS)
+    if profile.pictures is not None:
+        check_choice("pictures", profile.pictures, PROFILES)
     check_number("tpr", profile.tpr, above=0, at_most=1)
     check_number("fixed_temperature", profile.fixed_temperature, above=0)
     check_number("fixed_epsilon", profile.fixed_epsilon, at_least=0)

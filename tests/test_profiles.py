@@ -46,6 +46,16 @@ def test_roles_are_of_networks_and_sets_in_the_profile():
         assert profile.left_out in profile.ood_sets[profile.id_sets[-1]]
 
 
+def test_pictures_are_of_embedded_images():
+    from odinlib.datasets import embedded
+
+    for name in profiles.PROFILES:
+        shown = profiles.with_pictures(profiles.configure(name, seed=3))
+        assert embedded.known(shown.id_sets[0]) and shown.compute and shown.seed == 3
+    assert profiles.with_pictures(profiles.get("demo")) is profiles.get("demo")
+    assert "pictures is 'photos'" in refused(pictures="photos")
+
+
 def test_changes_are_taken_and_none_is_no_change():
     changed = profiles.configure("demo", temperatures=[1, 1000], holdout=50, split=None, images=None)
     assert changed.temperatures == (1.0, 1000.0)
