@@ -110,7 +110,6 @@ rule book:
         "book/_build/html/index.html",
     params:
         kind=KIND,
-    threads: workflow.cores
     message:
         "rendering the book"
     run:
