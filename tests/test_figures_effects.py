@@ -66,8 +66,7 @@ def test_figure_4_has_a_row_for_each_network(networks):
     assert "network 0, T = 1000" in figure.axes[0].get_title(loc="left")
 
 
-@pytest.mark.parametrize("networks", [1, 3])
-@pytest.mark.parametrize(
+MEASURES = pytest.mark.parametrize(
     ("draw", "frame", "scale"),
     [
         (effects.figure_7, BY_T, "log"),
@@ -75,6 +74,23 @@ def test_figure_4_has_a_row_for_each_network(networks):
         (effects.figure_9, BY_EPSILON, "linear"),
     ],
 )
+
+
+@MEASURES
+def test_one_network_has_its_measures_side_by_side(draw, frame, scale):
+    figure = draw({"DenseNet": frame})
+    assert len(figure.axes) == len(metrics.METRICS)
+    for axis, measure in zip(figure.axes, metrics.METRICS, strict=True):
+        check(axis, len(SETS), scale)
+        assert axis.get_xlabel()
+        shown = axis.get_lines()[0].get_ydata()
+        np.testing.assert_array_equal(shown, frame[frame.ood_set == SETS[0]][measure])
+    assert figure.get_suptitle() == "DenseNet"
+    assert legend(figure) == [datasets.title(name) for name in SETS]
+
+
+@pytest.mark.parametrize("networks", [2, 3])
+@MEASURES
 def test_appendix_b_has_a_column_for_each_network_and_a_row_for_each_measure(draw, frame, scale, networks):
     figure = draw({f"network {i}": frame for i in range(networks)})
     assert len(figure.axes) == 5 * networks

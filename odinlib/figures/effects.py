@@ -80,6 +80,8 @@ def figure_4(against_epsilon: Mapping[str, pd.DataFrame], temperature: float = 1
 def figure_7(against_temperature: Mapping[str, pd.DataFrame], tpr: float = 0.95) -> Figure:
     """The five measures against T without perturbation: a column for each network, a row for each measure.
 
+    One network alone has its measures side by side.
+
     Args:
         against_temperature: title of a network, to columns ood_set, temperature and the five measures.
         tpr: the true positive rate of the FPR.
@@ -143,14 +145,27 @@ def check_frames(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> None
 def _measures(measured: Mapping[str, pd.DataFrame], axis: str, tpr: float) -> Figure:
     frames = list(measured.values())
     check_frames(frames, ["ood_set", axis, *metrics.METRICS])
-    figure, axes = panels(len(metrics.METRICS), len(frames), share_y=True, size=(3.2, 1.9))
     sets = in_order(frame["ood_set"] for frame in frames)
+    if len(frames) == 1:
+        return _one_network(*next(iter(measured.items())), axis, sets, tpr)
+    figure, axes = panels(len(metrics.METRICS), len(frames), share_y=True, size=(3.2, 1.9))
     for column, (network, frame) in enumerate(measured.items()):
         axes[0, column].set_title(network, fontsize="medium")
         for row, measure in enumerate(metrics.METRICS):
             _curves(axes[row, column], frame, axis, measure, sets, tpr)
             axes[row, column].label_outer()
     shared_legend(figure, axes[0, 0], columns=max(2, len(frames) + 1))
+    return figure
+
+
+def _one_network(network: str, frame: pd.DataFrame, axis: str, sets: Sequence[str], tpr: float) -> Figure:
+    """The five measures in two lines, where there is no second network to stand beside them."""
+    figure, axes = panels(2, 3, size=(3.0, 2.3))
+    for panel, measure in zip(axes.flat, metrics.METRICS, strict=False):
+        _curves(panel, frame, axis, measure, sets, tpr)
+    axes[-1, -1].remove()
+    figure.suptitle(network, fontsize="medium")
+    shared_legend(figure, axes[0, 0])
     return figure
 
 
