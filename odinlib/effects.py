@@ -1,5 +1,7 @@
 """How detection depends on T, epsilon, the threshold and the tuning set (Section 5.1, Appendices B, H and I).
 
+And on what the paper does not name: the filter that its "resize" sets were made with.
+
 Everything here is arithmetic on the artefacts of `odinlib.experiments`; measures are in percent.
 """
 
@@ -9,7 +11,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from odinlib import experiments, metrics, odin
+from odinlib import datasets, experiments, metrics, odin
+from odinlib.errors import UserError
 from odinlib.profiles import Profile
 
 
@@ -259,6 +262,90 @@ def accuracy_by_score(
                 "below": 100 * right[~above].mean().item(),
             }
         )
+    return pd.DataFrame(rows)
+
+
+#: The ways to score that `filter_effect` compares.
+FILTER_METHODS = {
+    "baseline": "baseline (T = 1, ε = 0)",
+    "temperature": "temperature alone (ε = 0)",
+    "odin": "ODIN, the paper's single ε",
+    "best": "ODIN, the best ε of this very curve",
+}
+
+
+def filter_effect(profile: Profile, name: str, id_set: str, sets: Sequence[str]) -> pd.DataFrame:
+    """What each method makes of one set of images resampled by several filters, on the images of the curves.
+
+    The method `best` takes the epsilon with the least FPR on the very images that it is then measured on. It is no
+    result to report: no way of choosing epsilon from the grid can do better at this T, which is what it is there for.
+
+    Args:
+        profile: its fixed setting is that of `odin`, its fixed temperature that of all but `baseline`.
+        name: the network.
+        id_set: what it was trained on.
+        sets: variants of one set; `lost` compares each with the first.
+
+    Returns:
+        A row for each set and each method of `FILTER_METHODS`, with ood_set, filter, method, temperature, epsilon,
+        images_in and images_out, and in percent or percentage points
+
+        * fpr, auroc
+        * gain: the baseline's FPR minus this one's
+        * added: the FPR of the temperature alone minus this one's
+        * lost: the gain on the first set minus the gain on this one
+
+        each with the ends of its 95 % interval, `<column>_low` and `<column>_high` (bootstrap; differences are paired
+        where the images are the same).
+
+    Raises:
+        UserError: 0 or the fixed epsilon is not on the profile's grid.
+    """
+    for epsilon in (0.0, profile.fixed_epsilon):
+        if epsilon not in profile.epsilons:
+            raise UserError(f"epsilons has no {epsilon:g}", remedy="add it, or change fixed_epsilon")
+    none, fixed = profile.epsilons.index(0.0), profile.epsilons.index(profile.fixed_epsilon)
+    scores_in = experiments.curve(profile, name, id_set, id_set)
+    rows = []
+    first: dict[str, torch.Tensor] = {}
+    for ood_set in sets:
+        scores_out = experiments.curve(profile, name, id_set, ood_set)
+        measured = metrics.evaluate(scores_in, scores_out, profile.tpr)
+        least = int(measured["fpr"][1].argmin())
+        places = dict(zip(FILTER_METHODS, ((0, none), (1, none), (1, fixed), (1, least)), strict=True))
+        # Each measure [1 + resamples]: its value and those of the resamples, so that differences are differences.
+        fpr, auroc = {}, {}
+        for method, place in places.items():
+            drawn = metrics.bootstrap(
+                scores_in[place], scores_out[place], resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed
+            )
+            fpr[method], auroc[method] = (torch.cat([measured[m][place][None], drawn[m]]) for m in ("fpr", "auroc"))
+        for method, (row, column) in places.items():
+            gain = fpr["baseline"] - fpr[method]
+            quantities = {
+                "fpr": fpr[method],
+                "auroc": auroc[method],
+                "gain": gain,
+                "added": fpr["temperature"] - fpr[method],
+                "lost": first.setdefault(method, gain) - gain,
+            }
+            columns: dict[str, float] = {}
+            for quantity, values in quantities.items():
+                low, high = metrics.interval(values[1:])
+                ends = {f"{quantity}_low": 100 * low, f"{quantity}_high": 100 * high}
+                columns |= {quantity: 100 * values[0].item(), **ends}
+            rows.append(
+                {
+                    "ood_set": ood_set,
+                    "filter": datasets.variant(ood_set)[1],
+                    "method": method,
+                    "temperature": experiments.curve_temperatures(profile)[row],
+                    "epsilon": profile.epsilons[column],
+                    **columns,
+                    "images_in": scores_in.shape[-1],
+                    "images_out": scores_out.shape[-1],
+                }
+            )
     return pd.DataFrame(rows)
 
 

@@ -236,7 +236,7 @@ def path_of(profile: Profile, name: str, id_set: str, row: pd.Series) -> Path:
     """
     images, index = row["set"], int(row["index"])
     picture = None
-    if images in (*embedded.TITLES, *datasets.NOISE):
+    if embedded.known(images) or images in datasets.NOISE:
         found = experiments.image_set(profile, images, id_set)
         _, test = experiments.split(profile, images, len(found), profile.holdout)
         picture = found.images[test[index]]

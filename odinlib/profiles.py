@@ -39,6 +39,9 @@ class Profile:
     origins: Mapping[str, str] = field(
         default_factory=dict
     )  # "network_idset" to where weights not trained here come from
+    resampled: Mapping[str, tuple[str, ...]] = field(
+        default_factory=dict
+    )  # for an ID set, one set made by several filters: the first network is asked, the first variant compared with
     temperatures: tuple[float, ...] = PAPER_TEMPERATURES
     epsilons: tuple[float, ...] = PAPER_EPSILONS
     tpr: float = 0.95
@@ -78,6 +81,8 @@ class Profile:
         return self.stands_for.get(name, name)
 
 
+_FILTERS = ("bilinear", "bilinear-aligned", "box", "bilinear-antialias", "lanczos")  # beside a set's own, nearest
+
 _PAPER_OOD = (
     "tinyimagenet-crop",
     "tinyimagenet-resize",
@@ -108,6 +113,7 @@ PAPER = Profile(
     stands_for={"scenes-crop": "lsun-crop", "scenes-resize": "lsun-resize", "scenes-mixed": "isun"},
     recipes=PAPER_RECIPES,
     origins={"densenet-bc-100-12_cifar10": "third-party weights, 100 epochs"},
+    resampled={"cifar10": ("tinyimagenet-resize", *(f"tinyimagenet-resize-{name}" for name in _FILTERS))},
     curve_images=2000,
     tuning_size_sets=("tinyimagenet-crop",),
     compute=False,
@@ -161,6 +167,7 @@ DEMO = Profile(
         "wrn": Recipe(epochs=8, batch=64, weight_decay=1e-3, padding=2),
         "mlp": PAPER_RECIPES["mlp"],
     },
+    resampled={"shapes10": ("photos-resize", *(f"photos-resize-{name}" for name in _FILTERS))},
     epsilons=(0.0, 0.002, 0.004, 0.006, 0.008, 0.01),
     fixed_epsilon=0.006,
     headline_epsilon=0.006,
@@ -251,6 +258,8 @@ def _check(profile: Profile) -> None:
             datasets.title(ood_set)
             if ood_set == id_set:
                 raise UserError(f"{ood_set} is both in- and out-of-distribution", remedy="choose another OOD set")
+    for sets in profile.resampled.values():
+        _check_variants(sets)
     check_choice("split", profile.split, SPLITS)
     if profile.pictures is not None:
         check_choice("pictures", profile.pictures, PROFILES)
@@ -268,6 +277,22 @@ def _check(profile: Profile) -> None:
             f"images is {profile.images} and holdout is {profile.holdout}",
             expected="more images than are held out",
         )
+
+
+def _check_variants(sets: Sequence[str]) -> None:
+    """Refuse what are not variants of one set, each by a filter of its own."""
+    from odinlib import datasets
+
+    if isinstance(sets, str) or not sets:
+        raise UserError(f"resampled holds {sets!r}", expected="a list of variants of one set")
+    found = [datasets.variant(name) for name in sets]
+    for name, (base, filter) in zip(sets, found, strict=True):
+        if filter is None:
+            raise UserError(f"{name} is not resampled", expected="a set that is, such as photos-resize")
+        if base != found[0][0]:
+            raise UserError(f"{sets[0]} and {name} are not variants of one set", expected=f"{found[0][0]}-FILTER")
+    if len({filter for _, filter in found}) < len(sets):
+        raise UserError(f"two of {', '.join(sets)} are made by the same filter", remedy="leave one out")
 
 
 def _check_count(name: str, value: int | None, least: int) -> None:

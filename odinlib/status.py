@@ -30,7 +30,8 @@ def status(profile: Profile) -> tuple[list[list[str]], dict[str, list[str]]]:
         missing["weights"] += lacking
         rows.append([id_set, "(weights)", *(weights.get(name, "-") for name in networks)])
         near = [ood for _, inside, ood in experiments.near_pairs(profile) if inside == id_set]
-        for images in dict.fromkeys((id_set, *profile.ood_sets[id_set], *near)):
+        resampled = profile.resampled.get(id_set, ())
+        for images in dict.fromkeys((id_set, *profile.ood_sets[id_set], *near, *resampled)):
             # Noise takes the shape of the ID set's images.
             needed = dict.fromkeys((id_set, id_set if images in datasets.NOISE else images))
             absent = [name for name in needed if not _there(name)]
@@ -55,7 +56,8 @@ def _kinds(profile: Profile, name: str, id_set: str, images: str) -> list[str]:
     """The folders in which a network's answers to a set are recorded, see `experiments.respond`."""
     own = images in (id_set, *profile.ood_sets[id_set])
     if not own and (name, id_set, images) not in experiments.near_pairs(profile):
-        return []
+        asked = name == profile.networks[0] and images in profile.resampled.get(id_set, ())
+        return ["curves"] if asked else []
     if id_set == profile.grey_id_set:
         return ["responses"]
     return ["responses", "grids", *(["curves"] if own and id_set == profile.id_sets[0] else [])]
@@ -71,4 +73,4 @@ def _weights(profile: Profile, name: str, id_set: str) -> str:
 
 
 def _there(name: str, split: str = "test") -> bool:
-    return name in datasets.NOISE or name in datasets.embedded.TITLES or prepared.path(name, split).exists()
+    return name in datasets.NOISE or datasets.embedded.known(name) or prepared.path(name, split).exists()

@@ -118,6 +118,30 @@ def test_counted_bits_keep_the_number_of_dots():
     assert np.rint(levels / (255 / 16)).sum((1, 2, 3)).tolist() == bits.sum((1, 2)).tolist()
 
 
+def test_a_resized_set_has_the_same_pictures_by_every_filter():
+    made = {f: datasets.load(f"photos-resize-{f}") for f in resample.FILTERS}
+    assert digest(made["nearest"].images) == digest(datasets.load("photos-resize").images)
+    assert len({digest(found.images) for found in made.values()}) == len(made)
+    smooth = made["box"].images.astype(float)
+    for filter, found in made.items():
+        assert (found.name, found.title) == (f"photos-resize-{filter}", f"Photographs (resize), {filter} filter")
+        assert found.provenance["filter"] == filter
+        difference = np.abs(found.images - smooth).mean((1, 2, 3))
+        assert np.quantile(difference, 0.95) < 40 < np.abs(smooth[::-1] - smooth).mean()
+
+
+def test_variants_are_known_by_name_and_only_of_what_is_resized():
+    assert datasets.variant("textures-resize") == ("textures-resize", "nearest")
+    assert datasets.variant("textures-resize-lanczos") == ("textures-resize", "lanczos")
+    assert datasets.variant("lsun-resize-box") == ("lsun-resize", "box")
+    assert datasets.variant("photos-crop") == ("photos-crop", None) and datasets.variant("uniform")[1] is None
+    for name in ("photos-crop-box", "shapes10-box", "photos-resize-sinc"):
+        with pytest.raises(UserError, match=f"data set is '{name}'"):
+            datasets.variant(name)
+    with pytest.raises(UserError, match="no training split"):
+        datasets.load("photos-resize-box", "train")
+
+
 def test_load_takes_the_first_of_a_seeded_permutation():
     whole = datasets.load("shapes4")
     some, more = (datasets.load("shapes4", count=count, seed=3) for count in (50, 80))
@@ -287,6 +311,38 @@ def test_only_antialiased_filters_average_fine_stripes(filter):
     assert spread > 100 if filter in ("nearest", "bilinear", "bilinear-aligned") else spread < 60
 
 
+@pytest.mark.parametrize("factor", [2, 4])
+def test_frequency_responses_are_those_of_the_kernels(factor):
+    cycles = np.linspace(0, factor / 2, 21)  # per new pixel
+    waves = np.exp(2j * np.pi * cycles[:, None] * np.arange(factor) / factor)
+    expected = {
+        "nearest": np.ones(21),
+        "box": np.abs(waves.mean(1)),
+        "bilinear": np.abs(np.cos(np.pi * cycles / factor)),
+    }
+    for filter, shares in expected.items():
+        np.testing.assert_allclose(resample.frequency_response(filter, factor, cycles), shares, atol=0.01)
+
+
+@pytest.mark.parametrize("filter", resample.FILTERS)
+def test_a_response_says_what_is_left_of_a_wave(filter):
+    """Waves of many phases are drawn, resized and measured."""
+    factor, cycles = 4, 0.75
+    phases = 2 * np.pi * np.arange(16)[:, None] / 16
+    waves = np.cos(2 * np.pi * cycles * np.arange(4 * 32) / factor + phases)
+    images = np.rint(127.5 + 90 * waves).astype(np.uint8)[:, None, :, None]
+    made = resample.resize(images, (1, 32), filter)[:, 0, 8:24, 0] - 127.5
+    left = np.sqrt((made**2).mean() / ((90 * waves) ** 2).mean())
+    assert resample.frequency_response(filter, factor, np.array([cycles]))[0] == pytest.approx(left, abs=0.02)
+
+
+def test_only_antialiased_filters_keep_out_what_cannot_be_shown():
+    shares = {filter: resample.aliased_share(filter, 8) for filter in resample.FILTERS}
+    assert shares["nearest"] == pytest.approx(7 / 8, abs=0.005)
+    others = [share for filter, share in shares.items() if filter not in resample.ANTIALIASED]
+    assert max(shares[filter] for filter in resample.ANTIALIASED) < 0.3 < 0.7 < min(others)
+
+
 def test_random_crops_are_patches_from_everywhere():
     image = np.arange(12 * 9, dtype=np.uint8).reshape(12, 9)
     rng = np.random.default_rng(0)
@@ -301,6 +357,8 @@ def test_random_crops_are_patches_from_everywhere():
     [
         (lambda: resample.resize(IMAGE, 16, "bilinaer"), "did you mean 'bilinear'"),
         (lambda: resample.resize(IMAGE, 0, "box"), "size is 0"),
+        (lambda: resample.frequency_response("box", 0, np.zeros(1)), "factor is 0"),
+        (lambda: resample.frequency_response("box", 2.5, np.zeros(1)), "factor is 2.5"),
         (lambda: resample.resize(IMAGE / 255, 16, "box"), "float64"),
         (lambda: resample.random_crop(IMAGE, 50, np.random.default_rng()), "47 x 61"),
     ],

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from odinlib import effects, experiments, odin, profiles
+from odinlib import effects, experiments, metrics, odin, profiles
+from odinlib.errors import UserError
 
 NAMES = ("cifar10", "gaussian", "uniform", "isun")  # only names here: the images are made below
 COUNT, HOLDOUT = 60, 20
@@ -205,3 +206,65 @@ def test_accuracy_above_and_below_the_threshold(world):
             assert row.below == pytest.approx(100 * right[order[kept:]].mean())
         else:
             assert math.isnan(row.below)
+
+
+VARIANTS = ("isun", "isun-box", "isun-lanczos")
+
+
+@pytest.fixture
+def resampled(world):
+    """The world with three foreign sets that go by the names of variants of one."""
+    world.images |= dict(zip(VARIANTS, (world.images[name] for name in NAMES[1:]), strict=True))
+    return world
+
+
+def test_filter_effect_compares_the_methods_on_each_variant(resampled):
+    measured = effects.filter_effect(resampled.profile, "net", "cifar10", VARIANTS)
+    assert list(measured.ood_set) == [name for name in VARIANTS for _ in effects.FILTER_METHODS]
+    assert list(measured["filter"].unique()) == ["nearest", "box", "lanczos"]
+    for row in measured.itertuples():
+        pair = [resampled.scores(resampled.test(s), row.temperature, row.epsilon) for s in ("cifar10", row.ood_set)]
+        assert row.fpr == pytest.approx(fpr(*pair))
+        assert row.auroc == pytest.approx(100 * metrics.auroc(*pair).item())
+        assert (row.images_in, row.images_out) == (COUNT - HOLDOUT, COUNT - HOLDOUT)
+    by = measured.set_index(["method", "ood_set"])
+    assert {(r.temperature, r.epsilon) for r in by.loc["baseline"].itertuples()} == {(1.0, 0.0)}
+    assert {(r.temperature, r.epsilon) for r in by.loc["temperature"].itertuples()} == {(1000.0, 0.0)}
+    assert {(r.temperature, r.epsilon) for r in by.loc["odin"].itertuples()} == {(1000.0, 0.02)}
+    curve = effects.epsilon_effect(resampled.profile, "net", "cifar10", VARIANTS, 1000.0)
+    least = curve.groupby("ood_set").fpr.min()
+    assert by.loc["best"].fpr.to_dict() == pytest.approx(least.to_dict())
+    assert measured.fpr.nunique() > 3
+
+
+def test_gains_are_differences_with_paired_intervals(resampled):
+    measured = effects.filter_effect(resampled.profile, "net", "cifar10", VARIANTS).set_index(["ood_set", "method"])
+    for (ood_set, method), row in measured.iterrows():
+        assert row.gain == pytest.approx(measured.loc[(ood_set, "baseline"), "fpr"] - row.fpr)
+        assert row.added == pytest.approx(measured.loc[(ood_set, "temperature"), "fpr"] - row.fpr)
+        assert row.lost == pytest.approx(measured.loc[(VARIANTS[0], method), "gain"] - row.gain)
+    for column in ("fpr", "auroc", "gain", "added", "lost"):
+        assert (measured[f"{column}_low"] <= measured[f"{column}_high"]).all()
+    nothing = measured.xs("baseline", level="method")[["gain", "gain_low", "gain_high"]]
+    assert (nothing == 0).all(axis=None)  # the same images are drawn on both sides of a difference
+    assert (measured.loc[VARIANTS[0], ["lost", "lost_low", "lost_high"]] == 0).all(axis=None)
+    profile = resampled.profile
+    drawn = [
+        metrics.bootstrap(
+            *(resampled.scores(resampled.test(s), *setting) for s in ("cifar10", "isun-box")),
+            resamples=profile.resamples,
+            tpr=profile.tpr,
+            seed=profile.seed,
+        )["fpr"]
+        for setting in ((1.0, 0.0), (1000.0, 0.02))
+    ]
+    low, high = metrics.interval(drawn[0] - drawn[1])
+    row = measured.loc[("isun-box", "odin")]
+    assert (row.gain_low, row.gain_high) == pytest.approx((100 * low, 100 * high))
+
+
+def test_filter_effect_needs_its_settings_on_the_grid(resampled):
+    for epsilons in ((0.02, 0.05), (0.0, 0.05)):
+        profile = dataclasses.replace(resampled.profile, epsilons=epsilons)
+        with pytest.raises(UserError, match="epsilons has no 0"):
+            effects.filter_effect(profile, "net", "cifar10", VARIANTS)

@@ -56,6 +56,19 @@ def test_pictures_are_of_embedded_images():
     assert "pictures is 'photos'" in refused(pictures="photos")
 
 
+def test_resampled_sets_are_those_of_the_tables_made_by_every_kind_of_filter():
+    from odinlib import datasets
+    from odinlib.datasets import resample
+
+    for profile in profiles.PROFILES.values():
+        (sets,) = (profile.resampled[id_set] for id_set in profile.id_sets if id_set in profile.resampled)
+        assert sets[0] in profile.ood_sets[profile.id_sets[0]]
+        filters = {datasets.variant(name)[1] for name in sets}
+        assert "nearest" in filters and filters & set(resample.ANTIALIASED)
+        changed = profiles.configure(profile.name, resampled={profile.id_sets[0]: list(sets[:2])})
+        assert tuple(changed.resampled[profile.id_sets[0]]) == sets[:2]
+
+
 def test_changes_are_taken_and_none_is_no_change():
     changed = profiles.configure("demo", temperatures=[1, 1000], holdout=50, split=None, images=None)
     assert changed.temperatures == (1.0, 1000.0)
@@ -115,6 +128,18 @@ def test_a_variant_of_a_set_is_known_before_it_is_made(tmp_path, monkeypatch):
         ({"networks": []}, "networks is empty"),
         ({"id_sets": []}, "id_sets is empty"),
         ({"networks": "wrn-10-1"}, "networks is 'wrn-10-1'; expected a list"),
+        ({"resampled": {"shapes10": "isun"}}, "resampled holds 'isun'; expected a list"),
+        ({"resampled": {"shapes10": []}}, "resampled holds []"),
+        ({"resampled": {"shapes10": ["photos-resize", "photos-resize-bxo"]}}, "data set is 'photos-resize-bxo'"),
+        ({"resampled": {"shapes10": ["photos-crop"]}}, "photos-crop is not resampled"),
+        (
+            {"resampled": {"shapes10": ["isun-box", "mixed-resize"]}},
+            "isun-box and mixed-resize are not variants of one",
+        ),
+        (
+            {"resampled": {"shapes10": ["isun", "isun-nearest"]}},
+            "two of isun, isun-nearest are made by the same filter",
+        ),
     ],
 )
 def test_a_mistake_is_told_in_one_line(changes, told):

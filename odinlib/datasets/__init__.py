@@ -9,7 +9,7 @@ from odinlib.datasets import embedded, noise, prepared
 from odinlib.datasets.imageset import ImageSet
 from odinlib.errors import UserError, check_choice
 
-__all__ = ["NOISE", "SPLITS", "ImageSet", "load", "names", "title"]
+__all__ = ["NOISE", "SPLITS", "ImageSet", "load", "names", "title", "variant"]
 
 SPLITS = ("train", "test")
 NOISE = tuple(noise.TITLES)  #: these take the shape of the images they are compared with
@@ -25,7 +25,7 @@ def load(
     """The set of images called `name`.
 
     Args:
-        name: one of :func:`names`.
+        name: one of :func:`names`, or `<name>-<filter>` for one that is resampled.
         split: `train` or `test`; only sets that a network is trained on have the former.
         count: the first `count` images of a permutation by `seed`; none: all, in the set's own order. Noise is
             generated to this number.
@@ -44,7 +44,7 @@ def load(
         raise UserError(f"count is {count!r}", expected="a whole number, at least 1")
     if name in NOISE:
         return noise.load(name, count, seed, shape)
-    found = embedded.load(name, split) if name in embedded.TITLES else prepared.load(name, split)
+    found = embedded.load(name, split) if embedded.known(name) else prepared.load(name, split)
     if count is None:
         return found
     if count > len(found):
@@ -60,9 +60,21 @@ def names() -> tuple[str, ...]:
 def title(name: str) -> str:
     """The set's name as a table shows it; nothing is loaded."""
     _check(name)
-    return {**embedded.TITLES, **noise.TITLES}.get(name) or prepared.title(name)
+    if name in NOISE:
+        return noise.TITLES[name]
+    return embedded.title(name) if embedded.known(name) else prepared.title(name)
+
+
+def variant(name: str) -> tuple[str, str | None]:
+    """The set and the resampling filter that a name stands for; None where nothing is resampled.
+
+    >>> variant("photos-resize-box"), variant("isun"), variant("uniform")
+    (('photos-resize', 'box'), ('isun', 'nearest'), ('uniform', None))
+    """
+    _check(name)
+    return embedded.variant(name) if embedded.known(name) else prepared.variant(name)
 
 
 def _check(name: str) -> None:
-    if not prepared.known(name):  # it knows variants that `names` does not list
+    if not (embedded.known(name) or prepared.known(name)):  # they know variants that `names` does not list
         check_choice("data set", name, names())

@@ -43,13 +43,38 @@ _CLASSES = {
     "shapes16": tuple(name for name in shapes.CLASSES_20 if name not in shapes.CLASSES_4),
     "shapes4": shapes.CLASSES_4,
 }
+_RESIZED = {name: RESIZE_FILTER for name in TITLES if name.endswith("-resize")}
+
+
+def known(name: str) -> bool:
+    """Whether `name` is a key of `TITLES`, or `<name>-<filter>` for a set that is resized."""
+    return variant(name)[0] in TITLES
+
+
+def title(name: str) -> str:
+    """The name to show.
+
+    >>> title("photos-resize-box")
+    'Photographs (resize), box filter'
+    """
+    base, filter = variant(name)
+    return TITLES[base] if base == name else f"{TITLES[base]}, {filter} filter"
+
+
+def variant(name: str) -> tuple[str, str | None]:
+    """The set and the filter that a name stands for: the same rectangles of the same pictures, resized otherwise.
+
+    >>> variant("photos-resize-box"), variant("photos-crop")
+    (('photos-resize', 'box'), ('photos-crop', None))
+    """
+    return resample.variant(name, _RESIZED)
 
 
 def load(name: str, split: str = "test") -> ImageSet:
     """An embedded set. Made once in a process; do not write to its images.
 
     Args:
-        name: a key of `TITLES`.
+        name: a key of `TITLES`, or `<name>-<filter>`.
         split: `train` or `test`.
 
     Raises:
@@ -62,8 +87,8 @@ def load(name: str, split: str = "test") -> ImageSet:
 
 @functools.lru_cache
 def _load(name: str, split: str) -> ImageSet:
-    images, labels, classes, source = _makers()[name](name, split)
-    return ImageSet(name, TITLES[name], images, labels, classes, {**source, "split": split})
+    images, labels, classes, source = _makers()[variant(name)[0]](name, split)
+    return ImageSet(name, title(name), images, labels, classes, {**source, "split": split})
 
 
 _Made = tuple[np.ndarray, np.ndarray | None, tuple[str, ...], dict[str, Any]]
@@ -115,10 +140,11 @@ def _digits(name: str, split: str) -> _Made:
 
 
 def _cut(name: str, split: str) -> _Made:
-    source, _, kind = name.partition("-")
-    seed = 100 + list(TITLES).index(name)
-    images = photos.cut(source, kind, DEFAULT_TEST_IMAGES, shapes.SIZE, RESIZE_FILTER, seed)
-    how = {"filter": RESIZE_FILTER} if kind == "resize" else {}
+    base, filter = variant(name)
+    source, _, kind = base.partition("-")
+    seed = 100 + list(TITLES).index(base)
+    images = photos.cut(source, kind, DEFAULT_TEST_IMAGES, shapes.SIZE, filter or RESIZE_FILTER, seed)
+    how = {"filter": filter} if filter else {}
     return images, None, (), {"source": photos.SOURCES[source], "seed": seed, **how}
 
 

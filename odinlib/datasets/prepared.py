@@ -104,11 +104,7 @@ def variant(name: str) -> tuple[str, str | None]:
     >>> variant("tinyimagenet-resize-box"), variant("isun")
     (('tinyimagenet-resize', 'box'), ('isun', 'nearest'))
     """
-    for base, entry in ENTRIES.items():
-        suffix = name.removeprefix(f"{base}-")
-        if entry.filter and suffix != name and suffix in resample.FILTERS:
-            return base, suffix
-    return name, ENTRIES[name].filter if name in ENTRIES else None
+    return resample.variant(name, {base: entry.filter for base, entry in ENTRIES.items() if entry.filter})
 
 
 def path(name: str, split: str = "test") -> Path:

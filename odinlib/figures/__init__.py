@@ -13,6 +13,7 @@ from odinlib.figures.mechanism import (
     remainder,
     variance_given_u1,
 )
+from odinlib.figures.resampling import filter_effect, filter_response
 from odinlib.figures.scores import before_and_after, mixture, perturbation, score_histograms
 from odinlib.figures.style import BASELINE, COLOURS, ODIN, letter, panels, set_line, shared_legend, use_style
 from odinlib.figures.tuning import figure_13, figure_14, figure_15, mean_score, tuning_rules
@@ -41,6 +42,8 @@ __all__ = [
     "figure_15",
     "figure_16",
     "figure_17",
+    "filter_effect",
+    "filter_response",
     "letter",
     "mean_score",
     "mixture",
