@@ -193,8 +193,7 @@ def test_scores(profile: Profile, name: str, id_set: str, images: str, temperatu
         clean = responses(profile, name, id_set, images)
         _, test = split(profile, images, len(clean.logits), profile.holdout)
         return odin.margin_score(torch.from_numpy(clean.logits[test]), temperature)
-    on_curve = temperature in curve_temperatures(profile) and epsilon in profile.epsilons
-    if id_set == profile.id_sets[0] and profile.curve_images is None and on_curve:
+    if _on_curve(profile, id_set, temperature, epsilon):
         row, column = curve_temperatures(profile).index(temperature), profile.epsilons.index(epsilon)
         return curve(profile, name, id_set, images)[row, column].double()
 
@@ -210,7 +209,7 @@ def score_together(
 ) -> None:
     """Make the artefacts that `test_scores` reads at one temperature and several epsilons, from one backward pass."""
     wanted = {}
-    for epsilon in sorted(set(epsilons) - {0.0}):
+    for epsilon in sorted(e for e in set(epsilons) if e > 0 and not _on_curve(profile, id_set, temperature, e)):
         stem, config = _score_artefact(name, id_set, images, temperature, epsilon)
         path = _path(profile, "scores", f"{name}_{id_set}/{stem}", config, ".npz")
         if not path.exists():
@@ -231,6 +230,12 @@ def score_together(
         scores = {"scores": arrays["scores"][:, column : column + 1]}
         artefacts.save(path, scores, own, artefacts.provenance(seconds=seconds, inputs=inputs()))
     artefacts.forget_shards(shared)
+
+
+def _on_curve(profile: Profile, id_set: str, temperature: float, epsilon: float) -> bool:
+    """Whether `curve` has the scores of all test images at this setting."""
+    whole = id_set == profile.id_sets[0] and profile.curve_images is None
+    return whole and temperature in curve_temperatures(profile) and epsilon in profile.epsilons
 
 
 def _sweep_test_images(
@@ -422,7 +427,7 @@ def distance(
 
     Args:
         profile: says how many images.
-        id_set, ood_set: the two sets.
+        id_set, ood_set: the two sets; one and the same: one half of its images against the other, at random.
         pixels: the scale of pixels, `unit` (0 to 1) or `byte` (0 to 255); it moves the energy distance and the MMD
             whose bandwidth is the median of the distances, and not the MMD of the default bandwidth.
         permutations: relabellings of each permutation test.
@@ -439,6 +444,8 @@ def distance(
 
     def compute() -> Mapping[str, np.ndarray]:
         v, w = (image_set(profile, name, id_set).images for name in (id_set, ood_set))
+        if id_set == ood_set:
+            v, w = (v[half] for half in split(profile, id_set, len(v), len(v) // 2))
         median = analysis.median_distance(v, w, squared=False, pixels=pixels)
         mmd = functools.partial(analysis.mmd, v, w, sigma=median / math.sqrt(2), pixels=pixels)
         energy = functools.partial(analysis.energy_distance, v, w, pixels=pixels)
@@ -671,25 +678,30 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
     """
     near = [ood for network, own, ood in near_pairs(profile) if (network, own) == (name, id_set)]
     sets = list(dict.fromkeys((id_set, *profile.ood_sets[id_set], *near)))
+    first = id_set == profile.id_sets[0]
+    across = first and name in profile.networks[:2]  # Appendix H: tuned on one set, tested on another
+    absent: set[str] = set()
 
     def each(what: str, wanted: Iterable[str], job: Callable[[str], object]) -> Iterator[str]:
-        for images in [s for s in wanted if s in sets]:
+        for images in wanted:
+            if images in absent:
+                continue
             try:
                 job(images)
                 yield f"{what} of {name} ({id_set}) on {images}"
             except Missing as reason:
                 if images == id_set:
                     raise
-                sets.remove(images)
+                absent.add(images)
                 yield f"without {images}: {reason}"
 
-    first = id_set == profile.id_sets[0]
-    across = first and name in profile.networks[:2]  # Appendix H: tuned on one set, tested on another
+    def there(wanted: Iterable[str]) -> list[str]:
+        return [images for images in wanted if images not in absent]
 
     def tuned(images: str) -> None:
         """Scores of the test images at every setting that a page asks for."""
-        own = sets[1:] if images == id_set or across else [images]
-        chosen = [tune(profile, name, id_set, ood_set) for ood_set in own]
+        tuned_on = there(sets[1:]) if images == id_set or across else [images]
+        chosen = [tune(profile, name, id_set, ood_set) for ood_set in tuned_on]
         if first:
             chosen += [
                 headline_setting(profile),
@@ -711,16 +723,19 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
         yield from each("curves", own, lambda images: curve(profile, name, id_set, images))
     sizes = profile.tuning_size_sets or profile.ood_sets[id_set]
     if first and name == profile.networks[0]:
+        resampled = profile.resampled.get(id_set, ())
+        yield from each("curves", resampled, lambda images: curve(profile, name, id_set, images))
         largest = max(profile.tuning_sizes)
         yield from each("larger grid", (id_set, *sizes), lambda s: grid(profile, name, id_set, s, holdout=largest))
-    if across and len(sets) > 1:
+    ood_sets = there(profile.ood_sets[id_set])
+    if across and ood_sets:
         from odinlib import effects  # which stands on this module, and asks for every setting that Appendix H tries
 
-        ood_sets = [s for s in profile.ood_sets[id_set] if s in sets]
         effects.transfer(profile, name, id_set, ood_sets)
         effects.tuning_rules(profile, name, id_set, ood_sets)
         if name == profile.networks[0]:
-            effects.tuning_size_effect(profile, name, id_set, [s for s in sizes if s in sets])
+            effects.tuning_size_effect(profile, name, id_set, there(sizes))
         yield f"{name} ({id_set}) across tuning sets"
     if name == profile.networks[0]:
-        yield from each("distance", profile.ood_sets[id_set], lambda ood_set: distance(profile, id_set, ood_set))
+        own = (id_set, *profile.ood_sets[id_set])
+        yield from each("distance", own, lambda images: distance(profile, id_set, images))
