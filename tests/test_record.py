@@ -356,3 +356,19 @@ def test_status_says_what_is_missing(tiny):
     assert found["cifar10", "digits", NET] == "no data, no weights" and found["cifar10", "digits", "mlp-8x2"] == "-"
     assert missing["data"] == ["cifar10", "isun"]
     assert missing["weights"] == [f"{NET} on cifar10", "mlp-8x2 on cifar10", f"{NET} on digits"]
+
+
+def test_status_counts_the_curves_of_resampled_sets(tiny):
+    import dataclasses
+
+    profile = dataclasses.replace(tiny, resampled={ID: ("isun-box", "isun-lanczos")})
+    found, missing = cells(profile)
+    assert found[ID, "isun-box", NET] == "no data" and found[ID, "isun-lanczos", "mlp-8x2"] == "-"
+    assert missing["data"] == ["isun-box", "isun-lanczos"]
+    embedded = dataclasses.replace(tiny, resampled={ID: ("photos-resize", "photos-resize-box")})
+    found, missing = cells(embedded)
+    assert found[ID, "photos-resize-box", NET] == "computable" and missing["data"] == []
+    curve = tiny.folder / "curves" / f"{NET}_{ID}" / "photos-resize-box.npz"
+    curve.parent.mkdir(parents=True)
+    curve.touch()
+    assert cells(embedded)[0][ID, "photos-resize-box", NET] == "recorded"
