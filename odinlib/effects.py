@@ -159,18 +159,24 @@ def tuning_rules(profile: Profile, name: str, id_set: str, ood_sets: Sequence[st
             "familiar": odin.Setting(familiar.temperature, familiar.epsilon, nan),
             "fixed": odin.Setting(profile.fixed_temperature, profile.fixed_epsilon, nan),
         }
-        resampled = {}
+        measured: dict[tuple[float, float], tuple[float, torch.Tensor]] = {}  # rules often choose alike
         for rule, setting in settings.items():
-            scores_in, scores_out = (
-                experiments.test_scores(profile, name, id_set, images, setting.temperature, setting.epsilon)
-                for images in (id_set, ood_set)
-            )
-            drawn = metrics.bootstrap(
-                scores_in, scores_out, resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed
-            )["fpr"]
-            resampled[rule] = drawn
-            low, high = metrics.interval(drawn - resampled["own"])
-            fpr = metrics.fpr_at_tpr(scores_in, scores_out, profile.tpr).item()
+            key = setting.temperature, setting.epsilon
+            if key not in measured:
+                scores_in, scores_out = (
+                    experiments.test_scores(profile, name, id_set, images, *key) for images in (id_set, ood_set)
+                )
+                drawn = metrics.bootstrap(
+                    scores_in,
+                    scores_out,
+                    resamples=profile.resamples,
+                    tpr=profile.tpr,
+                    seed=profile.seed,
+                    names=("fpr",),
+                )
+                measured[key] = metrics.fpr_at_tpr(scores_in, scores_out, profile.tpr).item(), drawn["fpr"]
+            fpr, resampled = measured[key]
+            low, high = metrics.interval(resampled - measured[settings["own"].temperature, settings["own"].epsilon][1])
             rows.append(
                 {
                     "ood_set": ood_set,

@@ -7,6 +7,7 @@ matter are the in-distribution scores themselves, and ties are counted exactly, 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -131,9 +132,16 @@ def threshold_at_tpr(scores_in: Tensor, tpr: float = 0.95) -> Tensor:
 
 
 def bootstrap(
-    scores_in: Tensor, scores_out: Tensor, *, resamples: int = 1000, tpr: float = 0.95, seed: int = 0, block: int = 100
+    scores_in: Tensor,
+    scores_out: Tensor,
+    *,
+    resamples: int = 1000,
+    tpr: float = 0.95,
+    seed: int = 0,
+    block: int = 100,
+    names: Sequence[str] = METRICS,
 ) -> dict[str, Tensor]:
-    """The five measures on resampled images: name to [resamples].
+    """The five measures on resampled images, or some of them: name to [resamples].
 
     Both kinds of image are drawn with replacement. Equal seeds draw equal images, so the difference of two calls
     (ODIN and the baseline on the same images) is a paired bootstrap.
@@ -145,7 +153,10 @@ def bootstrap(
         tpr: the true positive rate of the first two measures.
         seed: of the draws.
         block: resamples held in memory at once.
+        names: the measures; the first two of METRICS take less than half the time of all five.
     """
+    for name in names:
+        check_choice("measure", name, METRICS)
     counts = _count(scores_in, scores_out)
     if counts.sorted_in.ndim != 1:
         raise UserError(f"bootstrap got scores of {counts.sorted_in.ndim} dimensions", expected="one")
@@ -156,8 +167,8 @@ def bootstrap(
         rows = min(block, resamples - start)
         weights_in = _resampled(rows, n, generator).to(counts.sorted_in.device)[:, counts.order_in]
         weights_out = _resampled(rows, m, generator).to(counts.sorted_in.device)[:, counts.order_out]
-        blocks.append(_weighted(counts, weights_in, weights_out, tpr))
-    return {name: torch.cat([part[name] for part in blocks]) for name in METRICS}
+        blocks.append(_weighted(counts, weights_in, weights_out, tpr, names))
+    return {name: torch.cat([part[name] for part in blocks]) for name in names}
 
 
 def interval(samples: Tensor, level: float = 0.95) -> tuple[float, float]:
@@ -240,8 +251,10 @@ def _resampled(rows: int, count: int, generator: torch.Generator) -> Tensor:
     return torch.zeros(rows, count).scatter_add_(1, drawn, torch.ones(rows, count))
 
 
-def _weighted(counts: _Counts, weights_in: Tensor, weights_out: Tensor, tpr: float) -> dict[str, Tensor]:
-    """The five measures when the sorted image i counts `weights[:, i]` times (weights are whole numbers)."""
+def _weighted(
+    counts: _Counts, weights_in: Tensor, weights_out: Tensor, tpr: float, names: Sequence[str] = METRICS
+) -> dict[str, Tensor]:
+    """The measures `names` when the sorted image i counts `weights[:, i]` times (weights are whole numbers)."""
     n, m = weights_in.shape[1], weights_out.shape[1]
     # Column j: how many resampled images are among the j lowest. Whole numbers below 2**24 are exact in float32.
     below_in = torch.nn.functional.pad(weights_in.cumsum(1), (1, 0))
@@ -251,17 +264,15 @@ def _weighted(counts: _Counts, weights_in: Tensor, weights_out: Tensor, tpr: flo
     threshold = torch.searchsorted(below_in[:, 1:].contiguous(), rejectable, right=True)
     missed = below_in.gather(1, counts.in_below_in[threshold]).squeeze(1).double() / n
     fpr = 1 - below_out.gather(1, counts.out_below_in[threshold]).squeeze(1).double() / m
-
-    out_below_in = below_out[:, counts.out_below_in]
-    pairs = (weights_in * (out_below_in + below_out[:, counts.out_upto_in])).sum(1, dtype=torch.float64)
-    true, false = n - below_in[:, counts.in_below_in], m - out_below_in
-    precision_in = torch.where(weights_in > 0, weights_in * true / (true + false), 0)
-    true, false = below_out[:, counts.out_upto_out], below_in[:, counts.in_upto_out]
-    precision_out = torch.where(weights_out > 0, weights_out * true / (true + false), 0)
-    return {
-        "fpr": fpr,
-        "detection_error": 0.5 * missed + 0.5 * fpr,
-        "auroc": pairs / (2 * n * m),
-        "aupr_in": precision_in.sum(1, dtype=torch.float64) / n,
-        "aupr_out": precision_out.sum(1, dtype=torch.float64) / m,
-    }
+    found = {"fpr": fpr, "detection_error": 0.5 * missed + 0.5 * fpr}
+    if not found.keys() >= set(names):
+        out_below_in = below_out[:, counts.out_below_in]
+        pairs = (weights_in * (out_below_in + below_out[:, counts.out_upto_in])).sum(1, dtype=torch.float64)
+        found["auroc"] = pairs / (2 * n * m)
+        true, false = n - below_in[:, counts.in_below_in], m - out_below_in
+        precision = torch.where(weights_in > 0, weights_in * true / (true + false), 0)
+        found["aupr_in"] = precision.sum(1, dtype=torch.float64) / n
+        true, false = below_out[:, counts.out_upto_out], below_in[:, counts.in_upto_out]
+        precision = torch.where(weights_out > 0, weights_out * true / (true + false), 0)
+        found["aupr_out"] = precision.sum(1, dtype=torch.float64) / m
+    return found

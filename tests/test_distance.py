@@ -48,6 +48,16 @@ def test_a_distance_is_that_of_the_test_images(profile):
     assert found.mmd_p == found.energy_p == 0.01  # noise is nothing like a digit: no relabelling comes near
 
 
+def test_a_set_and_itself_are_two_halves_that_do_not_differ(profile):
+    found = experiments.distance(profile, "digits", "digits", **FAST)
+    assert (found.images_in, found.images_out, found.tested) == (30, 30, 30)
+    other = experiments.distance(profile, "digits", "uniform", **FAST)
+    assert abs(found.mmd_squared) < 0.05 * other.mmd_squared
+    assert abs(found.energy_squared) < 0.05 * other.energy_squared
+    assert found.mmd_squared_biased > found.mmd_squared + 0.01  # which pairs no image of one half with itself
+    assert min(found.mmd_p, found.energy_p) > 0.05
+
+
 def test_the_scale_of_pixels(profile):
     unit, byte = (experiments.distance(profile, "digits", "uniform", pixels=p, **FAST) for p in ("unit", "byte"))
     assert byte.energy_squared == pytest.approx(255 * unit.energy_squared, rel=1e-4)

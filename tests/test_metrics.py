@@ -133,6 +133,18 @@ def test_bootstrap_equals_resampling_one_by_one():
         assert torch.allclose(ours[name], plain[name], atol=1e-6), name
 
 
+def test_bootstrap_of_some_measures_is_that_of_all():
+    torch.manual_seed(6)
+    scores_in, scores_out = torch.randn(50) + 1, torch.randn(30)
+    every = metrics.bootstrap(scores_in, scores_out, resamples=20, seed=9)
+    for names in (("fpr",), ("auroc", "fpr")):
+        found = metrics.bootstrap(scores_in, scores_out, resamples=20, seed=9, names=names)
+        assert tuple(found) == names
+        assert all(torch.equal(found[name], every[name]) for name in names)
+    with pytest.raises(UserError, match="measure is 'fprs'"):
+        metrics.bootstrap(scores_in, scores_out, names=("fprs",))
+
+
 def test_bootstrap_interval_covers_the_truth():
     generator = torch.Generator().manual_seed(7)
     truth = 0.5 * (1 + torch.erf(torch.tensor(0.5))).item()  # P(N(1, 1) > N(0, 1)) = Phi(1 / sqrt 2)
