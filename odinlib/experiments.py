@@ -198,36 +198,36 @@ def test_scores(profile: Profile, name: str, id_set: str, images: str, temperatu
         return curve(profile, name, id_set, images)[row, column].double()
 
     def work() -> Work:
-        return _sweep_test_images(profile, name, id_set, images, temperature, [epsilon])
+        return _sweep_test_images(profile, name, id_set, images, [(temperature, epsilon)])
 
     stem, config = _score_artefact(name, id_set, images, temperature, epsilon)
-    return torch.from_numpy(_artefact(profile, "scores", name, id_set, stem, config, work)["scores"])[0, 0].double()
+    return torch.from_numpy(_artefact(profile, "scores", name, id_set, stem, config, work)["scores"]).flatten().double()
 
 
 def score_together(
-    profile: Profile, name: str, id_set: str, images: str, temperature: float, epsilons: Iterable[float]
+    profile: Profile, name: str, id_set: str, images: str, settings: Iterable[tuple[float, float]]
 ) -> None:
-    """Make the artefacts that `test_scores` reads at one temperature and several epsilons, from one backward pass."""
+    """Make the artefacts that `test_scores` reads at several settings (T, epsilon), sharing all passes that can be."""
     wanted = {}
-    for epsilon in sorted(e for e in set(epsilons) if e > 0 and not _on_curve(profile, id_set, temperature, e)):
+    for temperature, epsilon in sorted(set(settings)):
         stem, config = _score_artefact(name, id_set, images, temperature, epsilon)
         path = _path(profile, "scores", f"{name}_{id_set}/{stem}", config, ".npz")
-        if not path.exists():
-            wanted[epsilon] = path, config(profile)
+        if epsilon > 0 and not _on_curve(profile, id_set, temperature, epsilon) and not path.exists():
+            wanted[temperature, epsilon] = path, config(profile)
     if len(wanted) < 2:
         return  # nothing to share
 
     def work() -> Work:
-        return _sweep_test_images(profile, name, id_set, images, temperature, list(wanted))
+        return _sweep_test_images(profile, name, id_set, images, list(wanted))
 
     first, config_of_first = next(iter(wanted.values()))
-    shared = first.with_name(f"{images}_T{temperature:g}.npz")
-    config_of_all = {**config_of_first, "epsilon": list(wanted)}
+    shared = first.with_name(f"{images}.npz")
+    config_of_all = {**config_of_first, "settings": list(wanted)}
     start, inputs = time.perf_counter(), functools.partial(_inputs, profile, name, id_set, images)
     arrays = _in_shards(shared, config_of_all, f"scores {name} on {images}", work, inputs)
     seconds = (time.perf_counter() - start) / len(wanted)
-    for column, (path, own) in enumerate(wanted.values()):
-        scores = {"scores": arrays["scores"][:, column : column + 1]}
+    for row, (path, own) in enumerate(wanted.values()):
+        scores = {"scores": arrays["scores"][row : row + 1]}
         artefacts.save(path, scores, own, artefacts.provenance(seconds=seconds, inputs=inputs()))
     artefacts.forget_shards(shared)
 
@@ -239,11 +239,16 @@ def _on_curve(profile: Profile, id_set: str, temperature: float, epsilon: float)
 
 
 def _sweep_test_images(
-    profile: Profile, name: str, id_set: str, images: str, temperature: float, epsilons: Sequence[float]
+    profile: Profile, name: str, id_set: str, images: str, settings: Sequence[tuple[float, float]]
 ) -> Work:
     found = image_set(profile, images, id_set)
     _, test = split(profile, images, len(found), profile.holdout)
-    return _sweep(profile, name, id_set, found, test, [temperature], epsilons)
+    net = fast_network(profile, name, id_set)
+
+    def compute(piece: slice) -> Mapping[str, np.ndarray]:
+        return {"scores": odin.score_and_classify(net, found.tensor(test[piece]), settings)[0].float().numpy()}
+
+    return len(test), compute
 
 
 def _score_artefact(
@@ -654,7 +659,7 @@ def _path(profile: Profile, kind: str, stem: str, config: Callable[[Profile], di
 
 
 def _command(job: str, profile: Profile, name: str, id_set: str) -> str:
-    return f"`odin {job} --profile {profile.name} --network {name} --id-set {id_set}` makes it"
+    return f"`odin {job} --profile {profile.name} --network {name} --id-set {id_set}` makes it from the images that `odin data` lists"
 
 
 # --- All of it --------------------------------------------------------------------------------------------------------
@@ -707,11 +712,10 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
                 headline_setting(profile),
                 odin.Setting(profile.fixed_temperature, profile.fixed_epsilon, math.nan),
             ]
-        for temperature in {one.temperature for one in chosen}:
-            epsilons = [one.epsilon for one in chosen if one.temperature == temperature]
-            score_together(profile, name, id_set, images, temperature, epsilons)
-            for epsilon in epsilons:
-                test_scores(profile, name, id_set, images, temperature, epsilon)
+        settings = [(one.temperature, one.epsilon) for one in chosen]
+        score_together(profile, name, id_set, images, settings)
+        for setting in settings:
+            test_scores(profile, name, id_set, images, *setting)
 
     yield from each("responses", sets, lambda images: responses(profile, name, id_set, images))
     if id_set == profile.grey_id_set:

@@ -298,28 +298,50 @@ def sweep_and_classify(
         UserError: a setting is out of range, or the network gives NaN.
     """
     temperatures, epsilons = check_grid(temperatures, epsilons)
-    scores = torch.empty(len(temperatures), len(epsilons), len(images), dtype=torch.float64)
+    settings = list(itertools.product(temperatures, epsilons))
+    scores, classes = score_and_classify(network, images, settings, batch=batch, progress=progress)
+    shape = (len(temperatures), len(epsilons), len(images))
+    return scores.view(shape), classes.view(shape)
+
+
+def score_and_classify(
+    network: nn.Module,
+    images: Tensor,
+    settings: Sequence[tuple[float, float]],
+    *,
+    batch: int = 32,
+    progress: str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`sweep_and_classify` for any settings instead of a whole grid.
+
+    Args:
+        network, images, batch, progress: as there.
+        settings: pairs (T, epsilon) [A].
+
+    Returns:
+        Scores [A, N] in float64 and classes [A, N] in int64, both on the CPU.
+
+    Raises:
+        UserError: the network gives NaN.
+    """
+    scores = torch.empty(len(settings), len(images), dtype=torch.float64)
     classes = torch.empty(scores.shape, dtype=torch.int64)
+    moving = sorted({temperature for temperature, epsilon in settings if epsilon > 0})
     done = 0
     for part in _batches(network, images, batch, progress):
         here = slice(done, done + len(part))
-        for a, b, logits in _moved_logits(network, part, temperatures, epsilons):
-            scores[a, b, here] = margin_score(logits, temperatures[a]).cpu()
-            classes[a, b, here] = logits.argmax(-1).cpu()
+        gradients, clean = input_gradients(network, part, moving)
+        for i, (temperature, epsilon) in enumerate(settings):
+            logits = clean
+            if epsilon > 0:
+                with torch.no_grad():
+                    logits = network(perturb(part, gradients[moving.index(temperature)], epsilon))
+            scores[i, here] = margin_score(logits, temperature).cpu()
+            classes[i, here] = logits.argmax(-1).cpu()
         done = here.stop
     if not torch.isfinite(scores).all():
         raise UserError("the network gives NaN or infinite logits", remedy="check its weights and its normalisation")
     return scores, classes
-
-
-def _moved_logits(
-    network: nn.Module, images: Tensor, temperatures: Sequence[float], epsilons: Sequence[float]
-) -> Iterator[tuple[int, int, Tensor]]:
-    """The logits f(x~) [N, K] of one batch at every setting, each with its place in the grid."""
-    gradients, clean = input_gradients(network, images, temperatures if any(epsilons) else [])
-    with torch.no_grad():
-        for a, b in itertools.product(range(len(temperatures)), range(len(epsilons))):
-            yield a, b, clean if epsilons[b] == 0 else network(perturb(images, gradients[a], epsilons[b]))
 
 
 def tune(

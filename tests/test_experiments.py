@@ -341,17 +341,17 @@ def test_a_larger_grid_begins_with_the_smaller_one(tiny):
 
 
 def test_scores_made_together_are_those_made_alone(tiny):
-    epsilons = (0.0, 0.005, 0.01)
-    alone = [experiments.test_scores(tiny, NET, ID, "strokes", 7.0, epsilon) for epsilon in epsilons]
+    settings = [(7.0, 0.0), (7.0, 0.005), (7.0, 0.01), (3.0, 0.005)]
+    alone = [experiments.test_scores(tiny, NET, ID, "strokes", *setting) for setting in settings]
     made = {path.name: artefacts.load(path) for path in (tiny.folder / "scores").rglob("*.npz")}
-    assert len(made) == 2  # at epsilon = 0 the responses say it all
+    assert len(made) == 3  # at epsilon = 0 the responses say it all
     for path in (tiny.folder / "scores").rglob("*.npz"):
         path.unlink()
-    experiments.score_together(tiny, NET, ID, "strokes", 7.0, epsilons)
+    experiments.score_together(tiny, NET, ID, "strokes", settings)
     again = {path.name: artefacts.load(path) for path in (tiny.folder / "scores").rglob("*") if path.is_file()}
     assert {name: found.config for name, found in again.items()} == {name: found.config for name, found in made.items()}
-    for epsilon, scores in zip(epsilons, alone, strict=True):
-        assert torch.equal(experiments.test_scores(tiny, NET, ID, "strokes", 7.0, epsilon), scores)
+    for setting, scores in zip(settings, alone, strict=True):
+        assert torch.equal(experiments.test_scores(tiny, NET, ID, "strokes", *setting), scores)
 
 
 def test_respond_goes_on_without_a_set_that_is_not_here(tiny):
