@@ -302,16 +302,21 @@ def note_missing(missing: Mapping[Any, str]) -> Markdown | None:
     """
     if not missing:
         return None
-    lines = [f"> **Not to be had here ({len(missing)}):**"]
+    cell = next(iter(_history()[-1:]), "")
     by_need: dict[str, list[tuple[str, ...]]] = {}
+    told: list[tuple[str, ...]] = []
     for key, reason in missing.items():
         names = (key,) if isinstance(key, str) else tuple(str(part) for part in key)
-        by_need.setdefault(need(str(reason)).replace(f"{_ROOT}{os.sep}", ""), []).append(names)
-    cell = next(iter(_history()[-1:]), "")
-    for what, keys in by_need.items():
-        again = _told.setdefault(what, cell) != cell  # the same cell, run again, tells it again
-        lines.append(f"> - {_named(keys)}" + (" (see above)" if again else f": {what}"))
-    return Markdown("\n".join(lines))
+        what = need(str(reason)).replace(f"{_ROOT}{os.sep}", "")
+        # The same cell, run again, tells it again.
+        (by_need.setdefault(what, []) if _told.setdefault(what, cell) == cell else told).append(names)
+    head = f"> **Not to be had here ({len(missing)}):**"
+    lines = [f"> - {_named(keys)}: {what}" for what, keys in by_need.items()]
+    if told and lines:
+        lines.append(f"> - {_named(told, most=1)} (see above)")
+    elif told:
+        head += f" {_named(told, most=1)} (see above)"
+    return Markdown("\n".join([head, *lines]))
 
 
 def not_recorded(missing: Mapping[Any, str]) -> Markdown:
@@ -323,10 +328,12 @@ def not_recorded(missing: Mapping[Any, str]) -> Markdown:
 
 
 def _named(keys: Sequence[tuple[str, ...]], most: int = 4) -> str:
-    """Names by their titles; what differs in the last name only stands in one phrase, shortened if there is much of it.
+    """Names by their titles; those that differ in the last name only stand in one phrase, or are counted if many.
 
     >>> _named([("wrn-28-10", "cifar10", "isun"), ("wrn-28-10", "cifar10", "uniform"), ("mnist",)])
     'WRN-28-10, CIFAR-10: iSUN; Uniform / MNIST'
+    >>> _named([("wrn-28-10", "cifar10", "isun"), ("wrn-28-10", "cifar10", "uniform"), ("mnist",)], most=1)
+    'WRN-28-10, CIFAR-10 (2) / MNIST'
     """
     alike: dict[tuple[str, ...], list[str]] = {}
     for key in keys:
@@ -334,8 +341,10 @@ def _named(keys: Sequence[tuple[str, ...]], most: int = 4) -> str:
         alike.setdefault(tuple(head), []).append(last)
     phrases = []
     for heads, tails in alike.items():
-        told = "; ".join(tails[:most]) + (f" and {len(tails) - most} more" if len(tails) > most else "")
-        phrases.append(f"{', '.join(heads)}: {told}" if heads else told)
+        if heads and len(tails) > most:
+            phrases.append(f"{', '.join(heads)} ({len(tails)})")
+        else:
+            phrases.append(": ".join([", ".join(heads)] * bool(heads) + ["; ".join(tails)]))
     return " / ".join(phrases)
 
 

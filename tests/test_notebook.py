@@ -263,7 +263,7 @@ def test_what_is_needed_is_told_once_for_all_that_needs_it(tmp_path):
     )
     notebook.execute(page, tmp_path / "out.ipynb", {}, progress=False)
     shown = outputs(tmp_path / "out.ipynb")
-    assert "> - WRN-28-10, CIFAR-10: iSUN; Uniform; Gaussian; LSUN (crop) and 2 more: `odin x` makes it" in shown
+    assert "> - WRN-28-10, CIFAR-10 (6): `odin x` makes it" in shown
     assert "> - MNIST (see above)" in shown and "> - b: why" in shown
     assert shown.count("odin x") == 1
 
