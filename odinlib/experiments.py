@@ -659,7 +659,8 @@ def _path(profile: Profile, kind: str, stem: str, config: Callable[[Profile], di
 
 
 def _command(job: str, profile: Profile, name: str, id_set: str) -> str:
-    return f"`odin {job} --profile {profile.name} --network {name} --id-set {id_set}` makes it from the images that `odin data` lists"
+    options = f"--profile {profile.name} --network {name} --id-set {id_set}"
+    return f"`odin {job} {options}` makes it, where `odin data` shows the images"
 
 
 # --- All of it --------------------------------------------------------------------------------------------------------
