@@ -79,7 +79,7 @@ def filter_effect(
         curves.plot(rows["epsilon"], rows["fpr"], **_line(filters, filter))
     curves.set(xlabel="Magnitude ε (pixel units)", ylabel=f"FPR at {100 * tpr:g} % TPR (%)")
     curves.locator_params(axis="x", nbins=5)
-    curves.legend(fontsize="x-small")
+    curves.legend(fontsize="x-small", frameon=True, edgecolor="none")
     _dots(dots, measured, filters, method_titles)
     dots.set_xlabel(f"FPR at {100 * tpr:g} % TPR (%)")
     letter(axes, [f"T = {temperature:g}", "by method, with 95 % intervals"])
