@@ -149,18 +149,18 @@ def test_sweep_equals_one_setting_at_a_time(network, images):
             assert torch.allclose(scores[a, b], odin.margin_score(logits, temperature), rtol=1e-9, atol=1e-12)
 
 
-@settings(max_examples=5, deadline=None)
-@given(st.integers(1, 9))
 def test_any_settings_are_those_of_the_sweep(network, images):
-    settings = [(10.0, 0.01), (1.0, 0.0), (1.0, 0.02), (10.0, 0.0)]
-    scores, classes = odin.score_and_classify(network, images, settings, batch=3)
+    pairs = [(10.0, 0.01), (1.0, 0.0), (1.0, 0.02), (10.0, 0.0)]
+    scores, classes = odin.score_and_classify(network, images, pairs, batch=3)
     grid, grid_classes = odin.sweep_and_classify(network, images, [1.0, 10.0], [0.0, 0.01, 0.02])
-    for row, (temperature, epsilon) in enumerate(settings):
+    for row, (temperature, epsilon) in enumerate(pairs):
         place = [1.0, 10.0].index(temperature), [0.0, 0.01, 0.02].index(epsilon)
         assert torch.allclose(scores[row], grid[place], rtol=1e-12)
         assert torch.equal(classes[row], grid_classes[place])
 
 
+@settings(max_examples=5, deadline=None)
+@given(st.integers(1, 9))
 def test_sweep_does_not_depend_on_the_batch(batch):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).double()
