@@ -1,14 +1,19 @@
 """The fast forms give the networks' own logits and gradients: everything is compared with float64."""
 
 import copy
+import os
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from odinlib import odin
+from odinlib import datasets, metrics, odin
 from odinlib.errors import UserError
 from odinlib.networks import build
+from odinlib.networks import fast as fast_module
+from odinlib.networks import weights as load
 from odinlib.networks.fast import FastDenseNet, fast
 
 TEMPERATURES = (1.0, 10.0, 1000.0)
@@ -23,7 +28,7 @@ CASES = [
 
 
 def network(name: str, classes: int, channels: int, size: int) -> nn.Module:
-    """A network as if trained: batch norms of any sign and size, running statistics, and normalisation."""
+    """A network as if trained: batch norms of any sign and size, the statistics of its own maps, and normalisation."""
     statistics = {"mean": [0.4, 0.5, 0.3][:channels], "std": [0.2, 0.3, 0.25][:channels]}
     found = build(name, classes, channels, size, **statistics, seed=0)
     generator = torch.Generator().manual_seed(1)
@@ -33,8 +38,9 @@ def network(name: str, classes: int, channels: int, size: int) -> nn.Module:
             module.weight.data = torch.randn(width, generator=generator)
             module.weight.data[0] = 0.0  # a dead map
             module.bias.data = torch.randn(width, generator=generator)
-            module.running_mean = torch.randn(width, generator=generator)
-            module.running_var = torch.rand(width, generator=generator) + 0.2
+            module.momentum = None  # the mean of all batches, here of one
+    with torch.no_grad():
+        found.train()(torch.rand(64, channels, size, size, generator=generator))
     return found.eval()
 
 
@@ -88,7 +94,7 @@ def test_a_sure_network_still_has_a_gradient():
     """In float32 1 - p vanishes at p = 1 - 1e-9; the sum of the other probabilities does not."""
     found, reference, images = example(*CASES[0])
     largest = reference(images.double()).topk(2).values
-    factor = (20 / (largest[:, 0] - largest[:, 1]).min()).item()
+    factor = (20 / (largest[:, 0] - largest[:, 1]).max()).item()
     for form in (found, reference):
         form.fc.weight.data *= factor
     ours, _ = odin.input_gradient(fast(found), images, 1.0)
@@ -129,6 +135,73 @@ def test_bfloat16_is_near_and_its_gradients_are_exact(case):
     ours, _ = odin.input_gradient(form, images, 1000.0)
     exact, _ = odin.input_gradient(reference, images.double(), 1000.0)
     assert relative(ours, exact) < 1e-4
+
+
+def test_the_comparison_of_bits_is_that_of_numbers():
+    """With thresholds from 0 on, numbers of either sign, and a map without a threshold below or above."""
+    generator = torch.Generator().manual_seed(4)
+    x = (torch.randn(50, 12, generator=generator) * 3).bfloat16()
+    low = torch.rand(12, generator=generator).bfloat16()
+    high = torch.full_like(low, torch.inf)
+    low[3:6], high[3:6] = -0.0, low[3:6].clone()  # the bound of a batch norm that turns its map over
+    unused = torch.zeros(12, dtype=torch.float64)
+    gate = fast_module._Gate(low, high, unused, unused, unused)
+    without = torch.where(torch.signbit(low), -torch.inf, low)
+    assert torch.equal(gate(x), torch.minimum(torch.maximum(x, without), high))
+
+
+def test_no_network_image_or_bound_hides_nan_in_bfloat16():
+    found, _, images = example(*CASES[0])
+    images[2, 0, 1, 1] = torch.nan
+    logits = fast(found, precision="bfloat16")(images)
+    assert torch.isnan(logits[2]).all()
+    assert torch.isfinite(logits[[0, 1, 3]]).all()
+    found.block1.layer[0].conv1.weight.data[0, 0] = torch.nan
+    with pytest.raises(UserError, match="NaN"):
+        fast(found, precision="bfloat16")
+
+
+def test_without_onednn(monkeypatch):
+    found, reference, images = example(*CASES[0])
+    monkeypatch.setattr(fast_module, "_ONEDNN", None)
+    assert relative(fast(found)(images), reference(images.double())) < 1e-5
+    assert relative(fast(found, precision="bfloat16")(images), reference(images.double())) < 0.05
+    ours, _ = odin.input_gradient(fast(found), images, 1000.0)
+    exact, _ = odin.input_gradient(reference, images.double(), 1000.0)
+    assert relative(ours, exact) < 1e-4
+
+
+def the_real_network() -> nn.Module:
+    """A trained DenseNet-BC-100 where there is one, else a small one as if trained."""
+    folder = os.environ.get("ODINLIB_CHECKPOINTS")
+    path = Path(folder or ".") / "densenet-bc-100_cifar10_100epochs.pth.tar"
+    if not folder or not path.exists():
+        return network("densenet-bc-40-12", 10, 3, 32)
+    mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+    return load.import_checkpoint(path, "densenet-bc-100-12", 10, mean=mean, std=std)[0].eval()
+
+
+def test_a_sweep_in_float32_is_the_one_in_float64():
+    """Same moved images, so that only the forward passes differ: every logit, score and measure."""
+    found = the_real_network()
+    reference = copy.deepcopy(found).double()
+    photos = datasets.load("photos-crop", "test", count=12).tensor(np.arange(12))
+    shapes = datasets.load("shapes10", "test", count=12).tensor(np.arange(12))
+    scores = []
+    for images in (shapes, photos):
+        images = torch.nn.functional.interpolate(images, 32)
+        gradient, _ = odin.input_gradient(found, images, 1000.0)
+        moved = odin.perturb(images, gradient, 0.0014)
+        with torch.no_grad():
+            ours, exact = fast(found)(moved), reference(moved.double())
+        assert (ours - exact).abs().max() < 1e-4
+        for temperature, tolerance in ((1.0, 1e-5), (1000.0, 1e-6)):  # at T = 1 the score doubles a logit's rounding
+            scored = [odin.softmax_score(logits, temperature) for logits in (ours, exact)]
+            torch.testing.assert_close(*scored, rtol=tolerance, atol=0)
+        scores.append((odin.margin_score(ours, 1000.0), odin.margin_score(exact, 1000.0)))
+    (in_ours, in_exact), (out_ours, out_exact) = scores
+    assert metrics.fpr_at_tpr(in_ours, out_ours) == metrics.fpr_at_tpr(in_exact, out_exact)
+    assert metrics.auroc(in_ours, out_ours).item() == pytest.approx(metrics.auroc(in_exact, out_exact).item(), abs=1e-4)
 
 
 def test_the_network_itself_is_left_alone():

@@ -15,9 +15,14 @@ them, and change nothing but the order in which numbers are added:
 
 Few images at a time stay within the cache; later blocks, whose maps are smaller, take more of them. The backward pass
 is written out, because the weights need no gradients and all temperatures share the masks of one forward pass.
+
+In bfloat16 the comparisons would take a quarter of the time, because PyTorch compares such numbers by way of float32.
+Those that are not negative are ordered as their bits are, read as int16, and those compare at the speed of a copy. So
+each map is stored with an offset that leaves no threshold below 0; it is one more shift to be folded.
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +40,9 @@ from odinlib.networks.wideresnet import Residual
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
+#: Standard deviations below a map's mean: there a bfloat16 threshold is too far away to matter.
+FAR = 4
+
 #: Python holds one lock: with more threads than this, several share the operations of one worker.
 MOST_WORKERS = 8
 
@@ -50,7 +58,7 @@ def fast(network: nn.Module, precision: str = "float32", compile: bool = False, 
         network: any. A DenseNet-BC gains most; a Wide ResNet has half of its batch norms folded; all get channels last.
         precision: "float32" changes nothing beyond rounding. "bfloat16" does: passes without gradients keep 8 bits,
             except in the first layer, which must resolve perturbations of 1/5000, and in the last. Gradients stay in
-            float32, because ODIN uses their signs.
+            float32, because ODIN uses their signs. `benchmarks` has what this changes in each measure.
         compile: leave the work to `torch.compile` instead of the form written here; for CUDA. On a CPU it takes minutes
             and gains nothing for a DenseNet-BC. Exact but for rounding.
         micro: images that go through the network together; none: on a CPU, 4 in each thread through a DenseNet-BC and
@@ -68,6 +76,10 @@ def fast(network: nn.Module, precision: str = "float32", compile: bool = False, 
         on_cpu = next((p.device.type for p in network.parameters()), "cpu") == "cpu"
         micro = (4 if isinstance(network, DenseNet) else 32) if on_cpu else 256
     if isinstance(network, DenseNet) and not compile:
+        if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
+            raise UserError(
+                "the network's weights hold NaN or infinite values", remedy="train it again, or load others"
+            )
         return FastDenseNet(network, PRECISIONS[precision], micro)
     return Frozen(network, PRECISIONS[precision], compile, micro)
 
@@ -141,25 +153,28 @@ class FastDenseNet(nn.Module):
         """Logits [N, K] in float32 of `images` [N, C, H, W] in [0, 1]."""
         if images.requires_grad and torch.is_grad_enabled():
             return _Differentiable.apply(images, self)
-        return torch.cat(_in_parallel(self._logits, images, self.workers))
+        logits = torch.cat(_in_parallel(self._logits, images, self.workers))
+        # A comparison of bits does not hand on NaN.
+        return logits if self.stages is self.exact else logits + 0 * images.flatten(1).sum(1, keepdim=True)
 
     def _logits(self, images: Tensor) -> Tensor:
-        parts = self._enter(images)
+        parts = self._enter(images, self.stages)
         # A transition leaves a quarter of the pixels behind, so that four times the images fit.
         for stage, micro in zip(self.stages, (self.micro, 4 * self.micro, 16 * self.micro), strict=True):
             parts = torch.cat([_advance(part, stage) for part in torch.split(parts, micro)])
         return parts
 
-    def _enter(self, images: Tensor) -> Tensor:
+    def _enter(self, images: Tensor, stages: list["_Stage"]) -> Tensor:
         # In float32 at any precision: a perturbation of 1/5000 is less than a pixel's last bit in bfloat16.
-        return _conv((images - self.mean).permute(0, 2, 3, 1), self.first)
+        return _conv((images - self.mean).permute(0, 2, 3, 1), self.first, stages[0].offset)
 
     def input_gradients(self, images: Tensor, temperatures: Sequence[float]) -> tuple[list[Tensor], Tensor]:
         """What :func:`odinlib.odin.input_gradients` returns: a gradient for each temperature, and the logits."""
 
         def work(images: Tensor) -> tuple[Tensor, Tensor]:
             gradients, logits = [], []
-            for part in torch.split(images, max(1, self.micro // max(1, len(temperatures)))):
+            # Not one alone: for a single image PyTorch has a slower 3 x 3 convolution.
+            for part in torch.split(images, max(2, self.micro // max(1, len(temperatures)))):
                 here, masks = self.record(part)
                 cotangents = [_log_score_gradient(here, temperature) for temperature in temperatures]
                 back = self.pull_back(torch.cat(cotangents), masks) if cotangents else part[:0]
@@ -172,7 +187,7 @@ class FastDenseNet(nn.Module):
 
     def record(self, images: Tensor) -> tuple[Tensor, list["_Masks"]]:
         """The logits [N, K] in float32, and what :meth:`pull_back` needs to know of the way to them."""
-        x, masks = self._enter(images), []
+        x, masks = self._enter(images, self.exact), []
         for stage in self.exact:
             masks.append(_Masks([], []))
             x = _advance(x, stage, masks[-1])
@@ -195,16 +210,20 @@ class FastDenseNet(nn.Module):
 
 @dataclass(frozen=True)
 class _Gate:
-    """A batch norm and a ReLU: relu(s x + t) = s gate(x) + t."""
+    """A batch norm and a ReLU: relu(s x + t) = s gate(x) + t. A bound of bfloat16 is at least 0, or -0.0 for none."""
 
     low: Tensor
     high: Tensor | None  # where no scale is negative, one comparison is enough
     scale: Tensor  # s and t in float64, for the weights behind
     shift: Tensor
+    mean: Tensor  # of gate(x), by the batch norm's running statistics
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
-        gated = torch.maximum(x, self.low, out=out)
-        return gated if self.high is None else torch.minimum(gated, self.high, out=gated)
+        out = x.new_empty(x.shape) if out is None else out
+        torch.maximum(_comparable(x), _comparable(self.low), out=_comparable(out))
+        if self.high is not None:
+            torch.minimum(_comparable(out), _comparable(self.high), out=_comparable(out))
+        return out
 
 
 @dataclass(frozen=True)
@@ -216,6 +235,7 @@ class _Layer:
     squeeze: Tensor
     bias: Tensor
     grow: Tensor
+    offset: Tensor  # of the maps that it adds
     squeeze_back: Tensor  # the same two, transposed
     grow_back: Tensor
 
@@ -224,6 +244,7 @@ class _Layer:
 class _Stage:
     """A dense block, and what follows it: a transition (weight [out, in, 1, 1]) or the classifier ([K, in])."""
 
+    offset: Tensor  # that the maps bring with them, in float32
     layers: list[_Layer]
     gate: _Gate
     weight: Tensor
@@ -246,19 +267,20 @@ def _advance(x: Tensor, stage: _Stage, masks: _Masks | None = None) -> Tensor:
     scratch = torch.empty(block.numel(), dtype=block.dtype, device=x.device)
     for layer in stage.layers:
         seen = block[..., : layer.width]
-        gated = layer.gate(seen, out=scratch[: seen.numel()].view(seen.shape))
+        gated = layer.gate(seen, out=None if masks is not None else scratch[: seen.numel()].view(seen.shape))
         squeezed = _conv(gated, layer.squeeze, layer.bias, relu=True)
-        block[..., layer.width : layer.width + layer.grow.shape[0]] = _conv(squeezed, layer.grow)
+        block[..., layer.width : layer.width + layer.grow.shape[0]] = _conv(squeezed, layer.grow, layer.offset)
         if masks is not None:
-            masks.gates.append((gated == seen).to(x.dtype))
+            masks.gates.append(gated.eq_(seen))
             masks.relus.append(squeezed.sign_())
     gated = stage.gate(block, out=scratch.view(block.shape))
-    if masks is not None:
-        masks.gates.append((gated == block).to(x.dtype))
     if stage.weight.ndim == 2:
-        return F.linear(gated.mean((1, 2), dtype=torch.float32), stage.weight, stage.bias)
-    pooled = F.avg_pool2d(gated.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1)
-    return _conv(pooled, stage.weight, stage.bias)
+        left = F.linear(gated.mean((1, 2), dtype=torch.float32), stage.weight, stage.bias)
+    else:
+        left = _conv(F.avg_pool2d(gated.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1), stage.weight, stage.bias)
+    if masks is not None:
+        masks.gates.append(gated.eq_(block))
+    return left
 
 
 def _retreat(cotangent: Tensor, stage: _Stage, masks: _Masks) -> Tensor:
@@ -269,9 +291,9 @@ def _retreat(cotangent: Tensor, stage: _Stage, masks: _Masks) -> Tensor:
         block = ((cotangent @ stage.weight) / (height * width))[:, None, None].expand(-1, height, width, -1)
     else:
         block = _conv(cotangent, _turned(stage.weight)) / 4
-        block = block.repeat_interleave(2, 1).repeat_interleave(2, 2)
-        # Pooling leaves out the last row and column of an odd number.
-        block = F.pad(block, (0, 0, 0, width - block.shape[2], 0, height - block.shape[1]))
+        block = block[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).flatten(3, 4).flatten(1, 2)
+        if (height, width) != block.shape[1:3]:  # pooling leaves out the last row and column of an odd number
+            block = F.pad(block, (0, 0, 0, width - block.shape[2], 0, height - block.shape[1]))
 
     def several(x: Tensor) -> Tensor:
         """[A n, H, W, maps] as [A, n, H, W, maps]: the masks are the same for every cotangent."""
@@ -314,29 +336,31 @@ def _log_score_gradient(logits: Tensor, temperature: float) -> Tensor:
 # --- Folding, in float64 ----------------------------------------------------------------------------------------------
 
 
+@torch.no_grad()
 def _stages(network: DenseNet, dtype: torch.dtype) -> list[_Stage]:
     """The blocks of `network`, each with what follows it, folded."""
-    stages = []
-    bottleneck: Any
-    after: Any
-    for block, after in ((network.block1, network.trans1), (network.block2, network.trans2), (network.block3, None)):
-        layers = []
+    blocks = (network.block1, network.trans1), (network.block2, network.trans2), (network.block3, network)
+    stages: list[_Stage] = []
+    block: Any
+    end: Any
+    for block, end in reversed(blocks):
+        offset = _offset([*(bottleneck.bn1 for bottleneck in block.layer), end.bn1], dtype)
+        layers: list[_Layer] = []
         for bottleneck in block.layer:
-            gate = _gate(bottleneck.bn1, dtype)
+            gate = _gate(bottleneck.bn1, offset, dtype)
             scale, shift = _affine(bottleneck.bn2)
             weight = bottleneck.conv1.weight.double() * scale[:, None, None, None]
-            squeeze, bias = _behind(gate, weight, shift)
+            squeeze, bias = _behind(gate, weight, shift, dtype)
             grow = _channels_last(bottleneck.conv2.weight, dtype)
-            squeeze = _channels_last(squeeze, dtype)
-            back = _turned(squeeze), _turned(grow)
-            layers.append(_Layer(len(gate.scale), gate, squeeze, bias.to(dtype), grow, *back))
-        gate = _gate(network.bn1 if after is None else after.bn1, dtype)
-        if after is None:
-            weight, bias = _behind(gate, network.fc.weight.double(), network.fc.bias.double())
-            stages.append(_Stage(layers, gate, weight.float(), bias.float()))
-        else:
-            weight, bias = _behind(gate, after.conv1.weight.double(), torch.zeros(()).to(gate.scale))
-            stages.append(_Stage(layers, gate, _channels_last(weight, dtype), bias.to(dtype)))
+            width = len(gate.scale)
+            added = offset[width : width + len(grow)].to(dtype)
+            layers.append(_Layer(width, gate, squeeze, bias, grow, added, _turned(squeeze), _turned(grow)))
+        gate = _gate(end.bn1, offset, dtype)
+        if end is network:
+            weight, bias = _behind(gate, network.fc.weight.double(), network.fc.bias.double(), torch.float32)
+        else:  # into the block that was folded just before
+            weight, bias = _behind(gate, end.conv1.weight.double(), stages[0].offset.double(), dtype)
+        stages.insert(0, _Stage(offset[: layers[0].width].float(), layers, gate, weight, bias))
     return stages
 
 
@@ -347,29 +371,83 @@ def _affine(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     return scale, norm.bias.double() - norm.running_mean.double() * scale
 
 
-def _gate(norm: nn.BatchNorm2d, dtype: torch.dtype) -> _Gate:
+def _threshold(norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor, Tensor]:
+    """The scale s, with 0 for next to none, the shift t, and where s x + t changes its sign; 0 if it never does."""
     scale, shift = _affine(norm)
     constant = scale.abs() < 1e-30  # the output is relu(t); -t / s would overflow
     scale = torch.where(constant, 0.0, scale)
-    turn = -shift / torch.where(constant, 1.0, scale)
-    low = torch.where(scale < 0, -torch.inf, turn).to(dtype)
-    high = torch.where(scale < 0, turn, torch.inf).to(dtype)
-    return _Gate(low, high if bool((scale < 0).any()) else None, scale, torch.where(constant, shift.relu(), shift))
+    turn = torch.where(constant, 0.0, -shift / torch.where(constant, 1.0, scale))
+    return scale, torch.where(constant, shift.relu(), shift), turn
 
 
-def _behind(gate: _Gate, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """The weight [out, in, ...] and bias of a linear map of relu(s x + t), for gate(x) in its place."""
-    matrix = weight.flatten(1)
-    return (matrix * gate.scale).view(weight.shape), bias + matrix @ gate.shift
+def _offset(norms: list[nn.BatchNorm2d], dtype: torch.dtype) -> Tensor:
+    """What is added to each map of a block, whose first maps these batch norms read: 0 in float32.
+
+    In bfloat16 the lowest threshold of a map comes to lie at 0. One that is further below the map's mean than `FAR`
+    standard deviations counts as lying there: such a batch norm hardly looks at the map, and how finely the map is
+    kept for the others should not depend on it.
+    """
+    offset = torch.zeros_like(norms[-1].weight, dtype=torch.float64)
+    if dtype == torch.bfloat16:
+        offset -= torch.inf
+        for norm in norms:
+            scale, _, turn = _threshold(norm)
+            assert norm.running_mean is not None and norm.running_var is not None
+            far = norm.running_mean.double() - FAR * norm.running_var.double().sqrt()
+            needed = torch.where(scale == 0, -torch.inf, -torch.maximum(turn, far))
+            torch.maximum(offset[: len(needed)], needed, out=offset[: len(needed)])
+        offset[offset.isinf()] = 0.0
+    return offset.to(dtype).double()
+
+
+def _gate(norm: nn.BatchNorm2d, offset: Tensor, dtype: torch.dtype) -> _Gate:
+    """The gate of a batch norm, for maps to which the offset has been added."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale, shift, turn = _threshold(norm)
+    offset = offset[: len(turn)]
+    shift, turn, none = shift - scale * offset, turn + offset, -torch.inf
+    kept = turn.to(dtype)
+    if dtype == torch.bfloat16:
+        kept, none = kept.clamp(min=0), -0.0
+    mean, std = norm.running_mean.double() + offset, torch.sqrt(norm.running_var.double() + norm.eps)
+    sign = torch.where(scale < 0, -1.0, 1.0)
+
+    def expected(turn: Tensor) -> Tensor:
+        """The mean of max(x, turn), or of the minimum, for normal x."""
+        above = sign * (mean - turn) / std
+        density = torch.exp(-(above**2) / 2) / math.sqrt(2 * math.pi)
+        return turn + sign * std * (above * torch.special.ndtr(above) + density)
+
+    passed = expected(kept.double())
+    low = torch.where(scale < 0, none, kept)
+    high = torch.where(scale < 0, kept, torch.inf) if bool((scale < 0).any()) else None
+    return _Gate(low, high, scale, shift + scale * (expected(turn) - passed), passed)
+
+
+def _behind(gate: _Gate, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The weight [out, in, ...] and bias of a linear map of relu(s x + t), for gate(x) in its place.
+
+    What the rounding of the weight adds on average is taken off the bias (Nagel et al., ICCV 2019).
+    """
+    matrix = weight.flatten(1) * gate.scale
+    rounded = matrix.to(dtype)
+    bias = bias + weight.flatten(1) @ gate.shift + (matrix - rounded) @ gate.mean
+    return _channels_last(rounded.view(weight.shape), dtype), bias.float()
 
 
 def _channels_last(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    return weight.detach().to(dtype).contiguous(memory_format=torch.channels_last)
+    form = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
+    return weight.detach().to(dtype).contiguous(memory_format=form)
 
 
 def _turned(weight: Tensor) -> Tensor:
     """The weight of the transposed convolution, for stride 1."""
     return _channels_last(weight.flip(2, 3).transpose(0, 1), weight.dtype)
+
+
+def _comparable(x: Tensor) -> Tensor:
+    """The same bits as int16, where they are bfloat16's."""
+    return x.view(torch.int16) if x.dtype == torch.bfloat16 else x
 
 
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
@@ -387,7 +465,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tens
     the vector unit idle (105 against 230 GFLOP/s on one core of a Zen 5). oneDNN also applies the ReLU on the way.
     """
     if x.is_cuda or _ONEDNN is None:
-        found = F.linear(x, weight, bias)
+        found = F.linear(x, weight, None if bias is None else bias.to(x.dtype))
         return found.relu_() if relu else found
     flat: Tensor = _ONEDNN(x.reshape(-1, x.shape[-1]), weight, bias, "relu" if relu else "none", [], "")
     return flat.view(*x.shape[:-1], -1)
