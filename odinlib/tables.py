@@ -222,7 +222,10 @@ def set_table(profile: Profile) -> Styler:
 def headline_text(profile: Profile, scores: Mapping[str, tuple[Tensor, Tensor]]) -> str:
     """One sentence with the false positive rates of Figure 1, ours and the paper's."""
     rates = {method: 100 * metrics.fpr_at_tpr(*pair, tpr=profile.tpr).item() for method, pair in scores.items()}
-    told = " and ".join(f"{rate:.1f} % with {method}" for method, rate in rates.items())
+    told = " and ".join(
+        f"{rate:.1f} % with {'the baseline' if method == METHOD_TITLES['baseline'] else method}"
+        for method, rate in rates.items()
+    )
     setting = experiments.headline_setting(profile)
     return (
         f"At a true positive rate of {100 * profile.tpr:g} % the false positive rate is {told} "
@@ -300,6 +303,8 @@ def setting_table(profile: Profile, name: str, parameter: str) -> Styler:
             try:
                 ours = f"{getattr(experiments.tune(profile, name, id_set, ood_set), parameter):g}"
             except Missing:
+                if key[2] != ood_set and key[2] in profile.ood_sets[id_set]:
+                    continue  # nothing of a stand-in: the paper's number stands in the line of the set itself
                 ours = NOT_RECORDED
             cell = f"{ours}<br>{_small(f'paper {printed}' if printed else 'not in the paper')}"
             rows.setdefault(set_title(profile, ood_set), {})[datasets.title(id_set)] = cell

@@ -209,7 +209,9 @@ def test_setting_tables_hold_tables_4_to_9(monkeypatch):
         raise Missing("no grid")
 
     monkeypatch.setattr(experiments, "tune", untold)
-    assert "not recorded" in html(tables.setting_table(PAPER, DENSENET, "epsilon"))
+    shown = html(tables.setting_table(PAPER, DENSENET, "epsilon"))
+    assert "not recorded" in shown and "LSUN (crop)" in shown
+    assert "stand-in" not in shown  # of which nothing is recorded, and whose printed numbers stand in LSUN's own line
 
 
 @pytest.mark.parametrize(("name", "number"), [("densenet-bc-100-12", 10), ("wrn-28-10", 11)])
