@@ -249,6 +249,13 @@ def _quantities(profile: Profile) -> pd.DataFrame:
     return pd.concat(found.values(), ignore_index=True)
 
 
+#: Columns of `mechanism.quantities`, in a sentence.
+_COLUMNS = {
+    **{"u1": "U1", "u2": "U2", "score_1": "S at T = 1", "norm_1": "the gradient's norm"},
+    **{"score": f"S at T = {mechanism.LARGE:g}", "norm": "the gradient's norm"},
+}
+
+
 def _larger_inside(profile: Profile, column: str, enough: float) -> Verdict:
     means = _quantities(profile).groupby("set", sort=False)[column].mean()
     inside, outside = means[profile.id_sets[0]], means.drop(profile.id_sets[0])
@@ -265,7 +272,7 @@ def _larger_given(profile: Profile, pairs: list[tuple[str, str]]) -> Verdict:
         shares = shares[shares.shared > 0]
         kept = int((shares.above > shares.shared / 2).sum())
         holds &= kept == len(shares)
-        told.append(f"{y} given {x}: on {kept} of {len(shares)} sets")
+        told.append(f"{_COLUMNS[y]} given {_COLUMNS[x]}: on {kept} of {len(shares)} sets")
     return Verdict(holds, "; ".join(told))
 
 
