@@ -1,0 +1,176 @@
+"""The README of the benchmarks, from the recorded results."""
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+from contestants import ALONE, BFLOAT16, FLOAT32, OOD, SETTINGS
+from sweep import MANY, best_plain, ratio
+
+HEAD = """# Benchmarks
+
+What one image costs: ODIN at one setting (T = 1000, epsilon = 0.0014) and at all {settings} of the paper's grid, by
+this library's engine (`odinlib/networks/fast.py`) and by others, on the same images and weights, in one run.
+
+    make setup
+    .venv/bin/pip install --no-deps pytorch-ood==0.4.0      # optional: a contestant
+    .venv/bin/python benchmarks/run.py                       # a few minutes; with a GPU, on it
+    .venv/bin/python benchmarks/run.py --weights FILE --data # and what bfloat16 changes on CIFAR-10 and Tiny ImageNet
+
+Everything below is written by that command from `benchmarks/results/`. The contestants take turns; times are
+"minimum / median" over the rounds, ratios the median of the ratios within a round. A grid is added up from its passes.
+{cuda}
+"""
+
+
+def write(results: Path) -> str:
+    """Write README.md beside the folder of results, and return its text."""
+    runs = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
+    on_gpu = any(run["times"]["device"] != "cpu" for run in runs.values() if "times" in run)
+    cuda = "" if on_gpu else "The same command runs on CUDA; that has not been recorded yet.\n"
+    parts = [HEAD.format(settings=SETTINGS, cuda=cuda)]
+    for name, run in runs.items():
+        parts.append(f"## {name}\n")
+        parts += [section(run) for key, section in SECTIONS.items() if key in run]
+    text = "\n".join(parts)
+    (results.parent / "README.md").write_text(text)
+    return text
+
+
+def summary(run: dict[str, Any]) -> dict[str, float]:
+    """The ratios that matter: how many times faster the engine is."""
+    table = run["times"]["contestants"]
+    ours, plain = table[FLOAT32], best_plain(table)
+    ratios = {
+        "forward, than the plain module at its best batch": ratio(table[plain]["forward"], ours["forward"]),
+        "grid, than one image at a time": ratio(table[ALONE]["grid"], ours["grid"]),
+        "one setting, than one image at a time": ratio(table[ALONE]["setting"], ours["setting"]),
+    }
+    for name in table:
+        if name.startswith(OOD):
+            ratios[f"grid, than {name}"] = ratio(table[name]["grid"], ours["grid"])
+    ratios["grid in bfloat16, than in float32"] = ratio(ours["grid"], table[BFLOAT16]["grid"])
+    return ratios
+
+
+def times(run: dict[str, Any]) -> str:
+    found = run["times"]
+    table, peaks = found["contestants"], run.get("memory", {}).get("peaks", {})
+    lines = [
+        told(found["provenance"]),
+        "",
+        "| milliseconds an image | forward | share of matrix rate | one setting | grid | grid / engine | memory, GB "
+        "| largest difference of scores |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name, each in table.items():
+        share = "–"
+        if "forward" in each:
+            best = max(found["rates"]["bfloat16" if name == BFLOAT16 else "float32"])
+            share = f"{found['operations'] / (min(each['forward']) / 1e3) / best:.0%}"
+        cells = [
+            name,
+            both(each.get("forward")),
+            share,
+            both(each["setting"]),
+            both(each["grid"]),
+            f"{ratio(each['grid'], table[FLOAT32]['grid']):.2f}",
+            f"{peaks[name]:.2f}" if name in peaks else "–",
+            f"{each['score_difference']:.0e}",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    rates = found["rates"]
+    wholes = "; ".join(f"{name}, {both(each)}" for name, each in found["whole_grid"].items() if each)
+    lines += [
+        "",
+        "The difference of scores is from the engine's in float32. pytorch-ood computes something else: its final "
+        "softmax has no temperature.",
+        f"Timed as a whole, an image's grid took, in ms: {wholes}.",
+        "",
+        f"**The floor.** A forward pass is {found['operations'] / 1e9:.3f} GFLOP. Square products of 2048 ran, by the "
+        f"better of PyTorch's own library and oneDNN, at {max(rates['float32']) / 1e9:.0f} GFLOP/s in float32 and "
+        f"{max(rates['bfloat16']) / 1e9:.0f} in bfloat16: at least "
+        f"{1e3 * found['operations'] / max(rates['float32']):.2f} and "
+        f"{1e3 * found['operations'] / max(rates['bfloat16']):.2f} ms an image. Its steps read and write "
+        f"{found['bytes'] / 1e6:.0f} MB of maps in float32, most of them within the cache.",
+        "",
+        "**How many times faster** the engine in float32 is:",
+        "",
+        *(f"* {name}: {value:.2f}" for name, value in summary(run).items()),
+        "",
+        "**One pair of Table 2** (grid on 1,000 + 1,000 held-out images, ODIN and the baseline on 9,000 + 9,000), "
+        "extrapolated from the times above:",
+        "",
+        "| | hours | / engine |",
+        "|---|---|---|",
+        *(
+            f"| {name} | {value / 3600:.2f} | {value / found['pair'][FLOAT32]:.1f} |"
+            for name, value in found["pair"].items()
+        ),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def memory(run: dict[str, Any]) -> str:
+    peaks = run["memory"]["peaks"]
+    few, many = (peaks[f"{FLOAT32}, sweep of {count}"] for count in (32, MANY))
+    return (
+        "**Memory** is the peak of a process of its own, above interpreter, libraries, network and images. A sweep "
+        f"takes {few:.2f} GB for 32 images and {many:.2f} GB for {MANY}.\n"
+    )
+
+
+def measures(run: dict[str, Any]) -> str:
+    found = run["measures"]
+    return (
+        f"**Measures.** All five at {found['settings']} settings of {found['images']} + {found['images']} scores took "
+        f"{min(found['engine']):.2f} s; scikit-learn, timed on {found['sampled']} settings, would take "
+        f"{min(found['scikit_learn']):.1f} s: {ratio(found['scikit_learn'], found['engine']):.1f} times as long, for "
+        f"values that differ by at most {found['difference']:.0e}. 1,000 bootstrap resamples of a pair took "
+        f"{min(found['bootstrap']):.2f} s.\n"
+    )
+
+
+def precision(run: dict[str, Any]) -> str:
+    found = run["precision"]
+    lines = [
+        f"**What bfloat16 changes** ({found['id_set']}, {found['images']} images of each set; weights "
+        f"`{found['provenance']['weights']}`), in percentage points with the paired bootstrap's 95 % interval:",
+        "",
+        "| OOD set | T | epsilon | FPR, float32 | shift | AUROC, float32 | shift |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    rows = {(r["ood_set"], r["temperature"], r["epsilon"], r["metric"]): r for r in found["rows"]}
+    for name, temperature, epsilon in dict.fromkeys(key[:3] for key in rows):
+        cells = [name, f"{temperature:g}", f"{epsilon:g}"]
+        for metric in ("fpr", "auroc"):
+            row = rows[name, temperature, epsilon, metric]
+            cells += [f"{row['float32']:.2f}", f"{row['shift']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])
+
+
+def whole_pair(run: dict[str, Any]) -> str:
+    found = run["whole_pair"]
+    fprs = {name: each["fpr"] for name, each in found["measures"].items()}
+    return (
+        f"**One whole pair, run** ({found['id_set']}, {found['ood_set']}, {found['images']} images; "
+        f"{found['contestant']}): {found['seconds'] / 60:.1f} minutes; T = {found['temperature']:g}, epsilon = "
+        f"{found['epsilon']:g}; FPR {fprs['baseline']:.1f} % by the baseline, {fprs['odin']:.1f} % by ODIN.\n"
+    )
+
+
+def told(provenance: dict[str, Any]) -> str:
+    return (
+        f"{provenance['hardware']}, {provenance['threads']} threads, PyTorch {provenance['torch']}, commit "
+        f"{provenance['commit']}, {provenance['date']}; {provenance['network']}, weights `{provenance['weights']}`."
+    )
+
+
+def both(values: list[float] | None) -> str:
+    return f"{min(values):.1f} / {statistics.median(values):.1f}" if values else "–"
+
+
+SECTIONS = {"times": times, "memory": memory, "measures": measures, "precision": precision, "whole_pair": whole_pair}

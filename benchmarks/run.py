@@ -1,0 +1,87 @@
+"""What ODIN costs by this engine and by others, in one run on the same images and weights.
+
+    python benchmarks/run.py                          random weights, no data: the table of times and memory
+    python benchmarks/run.py --weights FILE --data    trained weights, and what bfloat16 changes on real images
+
+It writes `benchmarks/results/<name>.json` and, from what lies there, `benchmarks/README.md`. pytorch-ood takes part
+where it is installed (`pip install --no-deps pytorch-ood==0.4.0`).
+"""
+
+import argparse
+import importlib.metadata
+import json
+from pathlib import Path
+
+import precision
+import protocol
+import report
+import scoring
+import sweep
+import torch
+from contestants import BFLOAT16, FLOAT32, the_network
+
+from odinlib import artefacts
+from odinlib.networks.fast import fast
+
+RESULTS = Path(__file__).resolve().parent / "results"
+OOD_SETS = ["tinyimagenet-crop", "tinyimagenet-resize"]
+
+
+def main(words: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="cpu", help="of the file of results")
+    parser.add_argument("--weights", help="a .safetensors file of this library's, or a checkpoint; none: random ones")
+    parser.add_argument("--network", default="densenet-bc-100-12", help="what a checkpoint holds, or random weights")
+    parser.add_argument("--classes", type=int, default=10, help="likewise")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--wholes", type=int, default=1, help="rounds in which the engine's grid is timed as a whole")
+    parser.add_argument("--data", action="store_true", help="compare precisions on prepared CIFAR-10 and Tiny ImageNet")
+    parser.add_argument("--count", type=int, default=1000, help="images of each set in that comparison")
+    parser.add_argument("--pair", choices=("float32", "bfloat16"), help="also run one whole pair of Table 2, in this")
+    parser.add_argument("--scores", type=int, default=10000, help="of each kind and setting, for the measures")
+    parser.add_argument("--only", choices=("times", "memory", "precision", "pair"), help="this, kept with the others")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
+    parser.add_argument("--memory", help=argparse.SUPPRESS)
+    arguments = parser.parse_args(words)
+    torch.set_num_threads(arguments.threads)
+    if arguments.memory:
+        print(sweep.peak(arguments.memory, arguments))
+        return
+
+    path = arguments.results / f"{arguments.name}.json"
+    found = json.loads(path.read_text()) if arguments.only and path.exists() else {}
+
+    def wanted(part: str) -> bool:
+        return arguments.only in (None, part)
+
+    stamp = artefacts.provenance(
+        threads=arguments.threads,
+        weights=Path(arguments.weights).name if arguments.weights else "random",
+        network=arguments.network,
+        versions={name: importlib.metadata.version(name) for name in ("numpy", "scikit-learn")},
+    )
+    if wanted("times"):
+        times = sweep.measure(arguments)
+        found["times"] = {**times, "pair": protocol.estimate(times["contestants"]), "provenance": stamp}
+        found["measures"] = {**scoring.measure(210, arguments.scores, min(3, arguments.rounds)), "provenance": stamp}
+    if wanted("memory"):
+        kept = ("weights", "network", "classes", "device", "threads")
+        passed_on = [word for key in kept if (value := getattr(arguments, key)) for word in (f"--{key}", str(value))]
+        found["memory"] = {"peaks": sweep.memory(arguments, passed_on), "provenance": stamp}
+    if wanted("precision") and arguments.data:
+        measured = precision.measure(the_network(arguments), "cifar10", OOD_SETS, arguments.count)
+        found["precision"] = {**measured, "provenance": stamp}
+    if wanted("pair") and arguments.pair:
+        done = protocol.run(fast(the_network(arguments), arguments.pair), "cifar10", OOD_SETS[0])
+        name = {"float32": FLOAT32, "bfloat16": BFLOAT16}[arguments.pair]
+        found["whole_pair"] = {"contestant": name, **done, "provenance": stamp}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(found, indent=1) + "\n")
+    text = report.write(arguments.results)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
