@@ -125,7 +125,7 @@ def left_out_classes_hardest(profile: Profile) -> Verdict:
         holds &= bool(own[left_out] > others.max())
         told.append(f"{tables.network_title(network)}: {own[left_out]:.1f} % against at most {others.max():.1f} %")
     if not told:
-        raise Missing(f"nothing is recorded for {id_set} against {left_out} and the other natural sets")
+        raise Missing(f"nothing is recorded for {datasets.title(id_set)} against {datasets.title(left_out)} and others")
     return Verdict(holds, "; ".join(told))
 
 

@@ -7,6 +7,7 @@ book. The rule of the verdict is stated once, in `verdict`.
 import contextlib
 import hashlib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -281,7 +282,7 @@ def scorecard_table(card: pd.DataFrame) -> Styler:
             "Claim": list(card.claim),
             "Decided by": list(card.rule),
             "Verdict": [f"<b>{marks[v]}</b>" for v in card.verdict],
-            "This run": [_small(told) for told in card.told],
+            "This run": [_small(re.sub("`(.*?)`", r"<code>\1</code>", told)) for told in card.told],
         }
     )
     return plain(frame).hide(axis="index")
