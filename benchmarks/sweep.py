@@ -33,7 +33,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     for name, each in made.items():  # also the warm-up
         x = images[: each.images]
         table[name] = {
-            "score_difference": (each.setting(x).double() - scores[: len(x)]).abs().max().item(),
+            "score_difference": ((each.setting(x).double() - scores[: len(x)]).abs().max() / scores.std()).item(),
             **{kind: [] for kind in (*(["forward"] if each.forward else []), "setting", "grid")},
         }
     rates: dict[str, list[float]] = {"float32": [], "bfloat16": []}
