@@ -74,10 +74,11 @@ def improves_every_pair(profile: Profile) -> Verdict:
     values, lacking = _measured(profile)
     rates = values.query("metric == 'fpr' and baseline > 0")
     worse = rates[rates.odin >= rates.baseline]
-    named = ", ".join(
-        f"{tables.network_title(row.network)} on {datasets.title(row.ood_set)}" for row in worse.head(3).itertuples()
+    named = "; ".join(
+        f"{tables.network_title(row.network)} on {datasets.title(row.id_set)} against {datasets.title(row.ood_set)}"
+        for row in worse.head(3).itertuples()
     )
-    told = f"{len(rates) - len(worse)} of {len(rates)} pairs" + f"; not {named}" * bool(named)
+    told = f"{len(rates) - len(worse)} of {len(rates)} pairs" + f"; not with {named}" * bool(named)
     told += f" and {len(worse) - 3} more" * (len(worse) > 3)
     return Verdict(worse.empty, told + lacking)
 

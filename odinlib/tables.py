@@ -119,7 +119,8 @@ def detection_table(
         not_there.setdefault((network, id_set), []).append(ood_set)
     for (network, id_set), ood_sets in not_there.items():
         every = len(ood_sets) > 1 and set(ood_sets) >= set(profile.ood_sets.get(id_set, ()))
-        told = f"all {len(ood_sets)} sets" if every else names(set_title(profile, s) for s in ood_sets)
+        told = names(set_title(profile, s) for s in ood_sets) if len(ood_sets) <= 4 else f"{len(ood_sets)} more sets"
+        told = f"all {len(ood_sets)} sets" if every else told
         index.append((_pair_title(profile, network, id_set), _small(told)))
         lines[network, id_set, told] = dict.fromkeys(METRIC_TITLES.values(), "–") | {METRIC_TITLES["fpr"]: NOT_RECORDED}
     named = pd.MultiIndex.from_tuples(index, names=["Network, in-distribution", "Out-of-distribution set"])

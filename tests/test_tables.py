@@ -156,11 +156,15 @@ def test_a_detection_table_marks_the_better_and_names_what_is_missing():
 
 def test_what_is_missing_of_a_detection_table_is_one_line_for_each_block():
     missing = dict.fromkeys(experiments.pairs(PAPER, PAPER.networks[:2], PAPER.id_sets[:1]), "no weights")
-    del missing[DENSENET, "cifar10", "uniform"]
+    for there in ("uniform", "gaussian", "tinyimagenet-crop", "tinyimagenet-resize", "lsun-crop", "lsun-resize"):
+        del missing[DENSENET, "cifar10", there]
     shown = html(tables.detection_table(PAPER, tables.comparison(PAPER, pd.DataFrame()), missing))
     assert shown.count("not recorded") == 2
     assert "all 10 sets" in shown  # of the second network
-    assert "iSUN, Gaussian, Scenes" in shown and "Uniform" not in shown  # of the first
+    assert "iSUN, Scenes (stand-in for LSUN), crop" in shown and "Uniform" not in shown  # of the first
+    missing[DENSENET, "cifar10", "uniform"] = "no weights"
+    shown = html(tables.detection_table(PAPER, tables.comparison(PAPER, pd.DataFrame()), missing))
+    assert "5 more sets" in shown and "iSUN" not in shown
 
 
 def test_a_comparison_table_has_a_line_for_each_number():
