@@ -5,7 +5,7 @@ And on what the paper does not name: the filter that its "resize" sets were made
 Everything here is arithmetic on the artefacts of `odinlib.experiments`; measures are in percent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -86,14 +86,28 @@ def threshold_effect(
 
 
 def transfer(
-    profile: Profile, name: str, id_set: str, ood_sets: Sequence[str], tuning_sets: Sequence[str] | None = None
+    profile: Profile,
+    name: str,
+    id_set: str,
+    ood_sets: Sequence[str],
+    tuning_sets: Sequence[str] | Mapping[str, odin.Setting] | None = None,
 ) -> pd.DataFrame:
     """FPR on each set with T and epsilon tuned on each other one (Figure 14, Tables 10 and 11).
+
+    Args:
+        profile: the grid, and the true positive rate.
+        name: the network.
+        id_set: what it was trained on.
+        ood_sets: to test on.
+        tuning_sets: to tune on, or what was chosen on each already; None tunes on those tested on.
 
     Returns:
         Columns ood_set, tuning_set, id_set, temperature, epsilon, baseline and odin (FPR at the profile's TPR).
     """
-    chosen = {s: experiments.tune(profile, name, id_set, s) for s in tuning_sets or ood_sets}
+    if isinstance(tuning_sets, Mapping):
+        chosen = dict(tuning_sets)
+    else:
+        chosen = {s: experiments.tune(profile, name, id_set, s) for s in tuning_sets or ood_sets}
 
     def fpr(ood_set: str, setting: odin.Setting) -> float:
         scores_in, scores_out = (
@@ -126,7 +140,7 @@ RULES = {
     "own": "tuned on images of the test set's own kind (the paper's way)",
     "others": "tuned on all other sets together",
     "familiar": "large T, ε that raises the mean in-distribution score most",
-    "fixed": "the paper's single setting",
+    "fixed": "one setting for all sets, fixed beforehand",
 }
 
 

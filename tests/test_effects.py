@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -140,6 +141,13 @@ def test_transfer_tunes_on_one_set_and_tests_on_another(world):
         assert row.baseline == pytest.approx(
             fpr(*(world.scores(world.test(s), 1.0, 0.0) for s in ("cifar10", row.ood_set)))
         )
+
+
+def test_transfer_takes_what_was_chosen_already(world, monkeypatch):
+    whole = effects.transfer(world.profile, "net", "cifar10", NAMES[1:3], tuning_sets=NAMES[1:])
+    chosen = {s: experiments.tune(world.profile, "net", "cifar10", s) for s in NAMES[1:]}
+    monkeypatch.setattr(experiments, "tune", None)
+    pd.testing.assert_frame_equal(effects.transfer(world.profile, "net", "cifar10", NAMES[1:3], chosen), whole)
 
 
 def test_tuning_rules(world):
