@@ -266,6 +266,8 @@ def banner(run: "Profile") -> Markdown:
             "> Networks and sets that only stand for the paper's are shown under their own names, "
             "and their numbers are not the paper's."
         )
+    if not run.compute:
+        lines.append("> Its results are read from the record; what is not recorded is named where it would stand.")
     lines += [f"> {told}" for told in tables.differences(run)]
     if changed:
         lines.append("> Changed here: " + ", ".join(f"`{name} = {value!r}`" for name, value in changed.items()) + ".")

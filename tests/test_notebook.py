@@ -253,6 +253,15 @@ def test_what_is_missing_is_listed():
     )
 
 
+def test_the_banner_says_what_is_only_read():
+    from odinlib import profiles
+
+    told = "read from the record"
+    assert told in notebook.banner(profiles.get("paper")).data
+    assert told not in notebook.banner(profiles.get("demo")).data
+    assert told not in notebook.banner(profiles.configure("paper", compute=True)).data
+
+
 def test_what_is_needed_is_told_once_for_all_that_needs_it(tmp_path):
     missing = "missing = {('wrn-28-10', 'cifar10', s): f'{s}.npz is not recorded; `odin x` makes it' for s in sets}\n"
     sets = "sets = ['isun', 'uniform', 'gaussian', 'lsun-crop', 'lsun-resize', 'omniglot']\n"
