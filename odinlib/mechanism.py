@@ -5,6 +5,7 @@ and the others; Section 5.3 explains the perturbation by the 1-norm of the gradi
 single images, so most of this module is arithmetic on the recorded responses of `odinlib.experiments`.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -232,14 +233,15 @@ def log_scores(profile: Profile, name: str, id_set: str, images: str, temperatur
 def path_of(profile: Profile, name: str, id_set: str, row: pd.Series) -> Path:
     """The recorded scores, at the large T, of the image of a row of `quantities` along its perturbation.
 
-    Its picture comes with it where the set is one that this package draws or generates itself.
+    Its picture comes with it where the set is one that this package draws or generates itself, and can be had here.
     """
     images, index = row["set"], int(row["index"])
     picture = None
     if embedded.known(images) or images in datasets.NOISE:
-        found = experiments.image_set(profile, images, id_set)
-        _, test = experiments.split(profile, images, len(found), profile.holdout)
-        picture = found.images[test[index]]
+        with contextlib.suppress(Missing):  # noise has the shape of the ID set's images, which may not be here
+            found = experiments.image_set(profile, images, id_set)
+            _, test = experiments.split(profile, images, len(found), profile.holdout)
+            picture = found.images[test[index]]
     scores = np.exp(log_scores(profile, name, id_set, images)[:, index])
     return Path(datasets.title(images), np.array(profile.epsilons), scores, float(row["norm"]), picture)
 

@@ -1,5 +1,7 @@
 """What Sections 5.2 and 5.3 explain detection by, on logits and networks whose answers are known."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinlib import analysis, mechanism, odin
+from odinlib import analysis, mechanism, odin, profiles
 from odinlib.errors import UserError
 
 
@@ -65,6 +67,18 @@ def test_equation_3_orders_images_as_the_score_does_at_a_large_t(seed):
     far = (exact[:, None] - exact).abs() > 1e-9
     agree = torch.sign(exact[:, None] - exact) == torch.sign((u1 - u2 / 2e4)[:, None] - (u1 - u2 / 2e4))
     assert agree[far].all()
+
+
+def test_a_path_does_without_a_picture_that_cannot_be_had(tmp_path, monkeypatch):
+    monkeypatch.setattr(mechanism, "log_scores", lambda *_: np.log([[0.1, 0.2], [0.3, 0.4]]))
+    row = pd.Series({"set": "gaussian", "index": 1, "norm": 2.0})
+    small = dataclasses.replace(profiles.get("demo"), images=30, holdout=10, epsilons=(0.0, 0.1))
+    drawn = mechanism.path_of(small, "densenet-bc-22-8", "shapes10", row)
+    assert drawn.picture is not None and drawn.picture.shape[-1] == 3
+    assert drawn.scores.tolist() == pytest.approx([0.2, 0.4]) and drawn.gradient_norm == 2
+    monkeypatch.setenv("ODINLIB_DATA", str(tmp_path))  # without CIFAR-10
+    paper = dataclasses.replace(profiles.get("paper"), epsilons=(0.0, 0.1))
+    assert mechanism.path_of(paper, "densenet-bc-100-12", "cifar10", row).picture is None
 
 
 def test_changed_predictions_are_counted_from_the_unperturbed_image():
