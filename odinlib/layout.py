@@ -81,8 +81,9 @@ def lay_out(kind: str, root: Path) -> Path:
         order = [Path(chapter["file"]) for part in toc["parts"] for chapter in part["chapters"]]
         chapters = [{"file": f"live/{path.name}"} for path in order if path.name in shown]
         toc["parts"].append({"caption": "Live on this machine", "chapters": chapters})
-    _write(root / "build" / "toc.yml", yaml.safe_dump(toc, sort_keys=False))
-    return root / "build" / "toc.yml"
+    path = (root / "build" / "toc.yml").resolve()  # Sphinx takes a relative one from the book's folder
+    _write(path, yaml.safe_dump(toc, sort_keys=False))
+    return path
 
 
 def labels(page: Mapping[str, Any]) -> set[str]:
