@@ -43,10 +43,12 @@ def needed(page, profile):
     sources = graph.modules(f"notebooks/{page}.ipynb")
     if profile not in profiles.PROFILES or not any(path.endswith("experiments.py") for path in sources):
         return sources
-    if profiles.get(profile).compute:
+    chosen, manifest = profiles.get(profile), profiles.get(profile).folder / "MANIFEST.json"
+    if chosen.compute:
         return sources + responded(profile)
-    manifest = profiles.get(profile).folder / "MANIFEST.json"  # the record is what there is
-    return sources + [str(manifest)] * manifest.exists()
+    # The record is what there is, and for pictures of images the first network of the profile that gives them.
+    pictures = chosen.pictures if "with_pictures" in Path(f"notebooks/{page}.ipynb").read_text() else None
+    return sources + [str(manifest)] * manifest.exists() + (responded(pictures)[:1] if pictures else [])
 
 
 rule all:
