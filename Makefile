@@ -11,7 +11,7 @@ READY := .venv/ready
 unexport JUPYTER_PATH JUPYTER_PREFER_ENV_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book record demo paper test slurm lint lock clean distclean
+.PHONY: help setup book record demo paper test slurm bench lint lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test: $(READY) lint ## every check: style, types, library, notebooks, the built 
 
 slurm: $(READY) ## the Snakefile's jobs on a Slurm of one node, started for it (root on Debian)
 	tests/slurm.sh
+
+bench: $(READY) ## what an image costs, by this engine and by others (ARGS=--help lists the options)
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .

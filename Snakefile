@@ -41,6 +41,8 @@ def responded(profile):
 def needed(page, profile):
     """What must be there before a page runs: pages that share results must not compute them at the same time."""
     sources = graph.modules(f"notebooks/{page}.ipynb")
+    if page == "benchmarks":
+        sources += [str(path) for path in Path("benchmarks/results").glob("*.json")]
     if profile not in profiles.PROFILES or not any(path.endswith("experiments.py") for path in sources):
         return sources
     chosen, manifest = profiles.get(profile), profiles.get(profile).folder / "MANIFEST.json"
