@@ -1,7 +1,7 @@
 #!/bin/bash
 # The Snakefile's jobs under Slurm, for real: a cluster of one node, started and stopped here, works on a clone of what
-# is committed. It is stopped in the middle of a training and started again, and must then finish with the same record.
-# Needs root on Debian 12 and `make setup`; takes some four minutes. The node has two "GPUs", which are /dev/null.
+# is committed. It is interrupted in the middle of a training and started again, and must then go on where it was.
+# Needs root on Debian 12 and `make setup`. The node's GPUs are none: what is tried is that the jobs ask for them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,12 +23,13 @@ interrupted=
 stop() {
 	status=$?
 	trap - EXIT
+	set +e
 	[ $status = 0 ] || tail -n 25 "$run" "$work"/*.log >&2 2>/dev/null
-	[ -z "$interrupted" ] || kill -KILL "$interrupted" 2>/dev/null || true
-	scancel --user=root 2>/dev/null || true
-	for _ in {1..60}; do [ -n "$(squeue --noheader 2>/dev/null)" ] || break; sleep 0.5; done
-	for signal in TERM KILL; do kill -$signal "${daemons[@]}" 2>/dev/null && sleep 1 || true; done
-	[ ! -L /etc/slurm/slurm.conf ] || rm /etc/slurm/slurm.conf /etc/slurm/gres.conf
+	[ -z "$interrupted" ] || kill -KILL "$interrupted" 2>/dev/null
+	scancel --user=root 2>/dev/null
+	for _ in {1..60}; do [ -n "$(squeue --noheader 2>/dev/null)" ] && sleep 0.5 || break; done
+	for signal in TERM KILL; do kill -$signal "${daemons[@]}" 2>/dev/null && sleep 1; done
+	[ "$(readlink /etc/slurm/slurm.conf)" != "$work/slurm.conf" ] || rm /etc/slurm/slurm.conf /etc/slurm/gres.conf
 	rm -rf "$work"
 	[ $status = 0 ] && say "passed" || say "FAILED"
 	exit $status
@@ -118,6 +119,7 @@ set +m
 within 600 test -e "$network.checkpoint"
 kill -INT $interrupted
 wait $interrupted && fail "Snakemake was interrupted and says that all is done"
+interrupted=
 within 120 sh -c '[ -z "$(squeue --noheader)" ]'
 [ -e "$network.checkpoint" ] && [ ! -e "$network.safetensors" ] || fail "the training did not stop at its checkpoint"
 
@@ -126,7 +128,8 @@ say "starting again"
 for made in "${targets[@]}" "$network.safetensors" "$demo/networks/mlp-256x3_digits.safetensors"; do
 	[ -e "$made" ] || fail "$made was not made"
 done
-starts=$(grep -rhaoE 'train wrn-16-1: .*[0-9]+/[0-9]+ \[00:00<\?' .snakemake/slurm_logs | grep -oE '[0-9]+/' | sort -n | xargs)
+starts=$(grep -rhaoE 'train wrn-16-1: .*[0-9]+/[0-9]+ \[00:00<\?' .snakemake/slurm_logs |
+	grep -oE '[0-9]+/' | sort -n | xargs)
 [[ $starts =~ ^0/\ [1-9][0-9]*/$ ]] || fail "the training should have continued, but started at batch ${starts:-?}"
 "$PYTHON" -m odinlib.cli seal --profile demo >>"$run" 2>&1
 "$PYTHON" -m odinlib.cli verify --profile demo >>"$run" 2>&1
