@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,8 +24,6 @@ CONVENTIONS = ("paper", "authors")
 class _Counts:
     """Sorted scores, and where each one stands among the others: all that any measure needs."""
 
-    order_in: Tensor  # [..., n] the permutation that sorts the in-distribution scores
-    order_out: Tensor  # [..., m]
     in_below_in: Tensor  # [..., n] for each sorted in-distribution score, how many others are strictly below
     out_below_in: Tensor  # [..., n] how many out-of-distribution scores are strictly below it
     out_upto_in: Tensor  # [..., n] how many are below it or equal
@@ -160,13 +159,14 @@ def bootstrap(
     counts = _count(scores_in, scores_out)
     if counts.sorted_in.ndim != 1:
         raise UserError(f"bootstrap got scores of {counts.sorted_in.ndim} dimensions", expected="one")
+    order_in, order_out = (_scores("scores", scores).argsort() for scores in (scores_in, scores_out))
     generator = torch.Generator().manual_seed(seed)
     n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
     blocks = []
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
-        weights_in = _resampled(rows, n, generator).to(counts.sorted_in.device)[:, counts.order_in]
-        weights_out = _resampled(rows, m, generator).to(counts.sorted_in.device)[:, counts.order_out]
+        weights_in = _resampled(rows, n, generator).to(order_in.device)[:, order_in]
+        weights_out = _resampled(rows, m, generator).to(order_in.device)[:, order_out]
         blocks.append(_weighted(counts, weights_in, weights_out, tpr, names))
     return {name: torch.cat([part[name] for part in blocks]) for name in names}
 
@@ -196,19 +196,38 @@ def _count(scores_in: Tensor, scores_out: Tensor) -> _Counts:
             f"scores_in is {list(scores_in.shape)} and scores_out {list(scores_out.shape)}",
             expected="equal leading dimensions",
         )
-    sorted_in, order_in = torch.sort(scores_in, dim=-1)
-    sorted_out, order_out = torch.sort(scores_out, dim=-1)
+    sorted_in, sorted_out = _sorted(scores_in), _sorted(scores_out)
+    m = sorted_out.shape[-1]
+    # One search; the rest follows from it. The out-of-distribution score j is below the in-distribution score i if and
+    # only if j < out_below_in[i], and where it stands is the first that can be equal to it.
+    out_below_in = torch.searchsorted(sorted_out, sorted_in)
+    out_upto_out = m - _below_itself(-sorted_out.flip(-1)).flip(-1)
+    nearest = out_below_in.clamp(max=m - 1)
+    equal = sorted_out.gather(-1, nearest) == sorted_in
+    steps = out_below_in.new_zeros(*out_below_in.shape[:-1], m + 1)
+    steps.scatter_add_(-1, out_below_in, torch.ones_like(out_below_in))
     return _Counts(
-        order_in,
-        order_out,
-        torch.searchsorted(sorted_in, sorted_in),
-        torch.searchsorted(sorted_out, sorted_in),
-        torch.searchsorted(sorted_out, sorted_in, right=True),
-        torch.searchsorted(sorted_out, sorted_out, right=True),
-        torch.searchsorted(sorted_in, sorted_out, right=True),
-        sorted_in,
-        sorted_out,
+        in_below_in=_below_itself(sorted_in),
+        out_below_in=out_below_in,
+        out_upto_in=torch.where(equal, out_upto_out.gather(-1, nearest), out_below_in),
+        out_upto_out=out_upto_out,
+        in_upto_out=steps.cumsum(-1)[..., :-1],
+        sorted_in=sorted_in,
+        sorted_out=sorted_out,
     )
+
+
+def _sorted(scores: Tensor) -> Tensor:
+    """The scores in ascending order; on a CPU by NumPy, which sorts with vector instructions."""
+    return torch.sort(scores, dim=-1).values if scores.is_cuda else torch.from_numpy(np.sort(scores.numpy(), axis=-1))
+
+
+def _below_itself(ordered: Tensor) -> Tensor:
+    """For each of the scores in ascending order [..., n], how many of them are strictly below it."""
+    first = torch.ones_like(ordered, dtype=torch.bool)  # of those equal to it
+    torch.gt(ordered[..., 1:], ordered[..., :-1], out=first[..., 1:])
+    places = torch.arange(ordered.shape[-1], device=ordered.device)
+    return torch.where(first, places, 0).cummax(-1).values
 
 
 def _first_accepted(n: int, tpr: float) -> int:
