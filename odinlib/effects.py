@@ -144,37 +144,59 @@ RULES = {
 }
 
 
-def tuning_rules(profile: Profile, name: str, id_set: str, ood_sets: Sequence[str]) -> pd.DataFrame:
-    """FPR on each set by several ways to choose T and epsilon, from knowing the foreign set to knowing none.
+def rule_settings(
+    profile: Profile, name: str, id_set: str, ood_sets: Sequence[str]
+) -> dict[tuple[str, str], odin.Setting]:
+    """What each of `RULES` chooses before each set: (ood_set, rule) to T and epsilon.
 
     Args:
         profile: its largest temperature is that of the rule `familiar`, its fixed setting that of `fixed`.
         name: the network.
         id_set: what it was trained on.
         ood_sets: at least two, for the rule `others`.
+    """
+    grid_in = experiments.grid(profile, name, id_set, id_set)
+    grids = {ood_set: experiments.grid(profile, name, id_set, ood_set) for ood_set in ood_sets}
+    scores_of_epsilon = mean_scores(profile, name, id_set)
+    familiar = scores_of_epsilon.loc[scores_of_epsilon.score.idxmax()]
+    nan = float("nan")
+    found = {}
+    for ood_set in ood_sets:
+        others = torch.cat([grids[other] for other in ood_sets if other != ood_set] or [grids[ood_set]], dim=-1)
+        chosen = {
+            "baseline": odin.Setting(1.0, 0.0, nan),
+            "own": odin.tune(grid_in, grids[ood_set], profile.temperatures, profile.epsilons, profile.tpr),
+            "others": odin.tune(grid_in, others, profile.temperatures, profile.epsilons, profile.tpr),
+            "familiar": odin.Setting(familiar.temperature, familiar.epsilon, nan),
+            "fixed": odin.Setting(profile.fixed_temperature, profile.fixed_epsilon, nan),
+        }
+        found.update({(ood_set, rule): chosen[rule] for rule in RULES})
+    return found
+
+
+def tuning_rules(
+    profile: Profile, name: str, id_set: str, ood_sets: Sequence[str], rules: Sequence[str] = tuple(RULES)
+) -> pd.DataFrame:
+    """FPR on each set by several ways to choose T and epsilon, from knowing the foreign set to knowing none.
+
+    Args:
+        profile: of the settings, see `rule_settings`, and of the measure.
+        name: the network.
+        id_set: what it was trained on.
+        ood_sets: at least two, for the rule `others`.
+        rules: keys of `RULES`; the price is that against `own`, whether or not it is one of them.
 
     Returns:
         Columns ood_set, rule (a key of `RULES`), temperature, epsilon, fpr; tuning_fpr, the rate on the images that
         the setting was chosen on (NaN where no foreign image was used); and price, low, high: the difference to the
         rule `own` in points with its 95 % interval (paired bootstrap on the test images).
     """
-    grid_in = experiments.grid(profile, name, id_set, id_set)
-    grids = {ood_set: experiments.grid(profile, name, id_set, ood_set) for ood_set in ood_sets}
-    nan = float("nan")
-    scores_of_epsilon = mean_scores(profile, name, id_set)
-    familiar = scores_of_epsilon.loc[scores_of_epsilon.score.idxmax()]
+    settings = rule_settings(profile, name, id_set, ood_sets)
     rows = []
     for ood_set in ood_sets:
-        others = torch.cat([grids[other] for other in ood_sets if other != ood_set] or [grids[ood_set]], dim=-1)
-        settings = {
-            "own": odin.tune(grid_in, grids[ood_set], profile.temperatures, profile.epsilons, profile.tpr),
-            "baseline": odin.Setting(1.0, 0.0, nan),
-            "others": odin.tune(grid_in, others, profile.temperatures, profile.epsilons, profile.tpr),
-            "familiar": odin.Setting(familiar.temperature, familiar.epsilon, nan),
-            "fixed": odin.Setting(profile.fixed_temperature, profile.fixed_epsilon, nan),
-        }
         measured: dict[tuple[float, float], tuple[float, torch.Tensor]] = {}  # rules often choose alike
-        for rule, setting in settings.items():
+        for rule in dict.fromkeys(("own", *rules)):
+            setting = settings[ood_set, rule]
             key = setting.temperature, setting.epsilon
             if key not in measured:
                 scores_in, scores_out = (
@@ -190,7 +212,8 @@ def tuning_rules(profile: Profile, name: str, id_set: str, ood_sets: Sequence[st
                 )
                 measured[key] = metrics.fpr_at_tpr(scores_in, scores_out, profile.tpr).item(), drawn["fpr"]
             fpr, resampled = measured[key]
-            low, high = metrics.interval(resampled - measured[settings["own"].temperature, settings["own"].epsilon][1])
+            own, resampled_own = measured[settings[ood_set, "own"].temperature, settings[ood_set, "own"].epsilon]
+            low, high = metrics.interval(resampled - resampled_own)
             rows.append(
                 {
                     "ood_set": ood_set,
@@ -199,13 +222,13 @@ def tuning_rules(profile: Profile, name: str, id_set: str, ood_sets: Sequence[st
                     "epsilon": setting.epsilon,
                     "fpr": 100 * fpr,
                     "tuning_fpr": 100 * setting.fpr,
+                    "price": 100 * (fpr - own),
                     "low": 100 * low,
                     "high": 100 * high,
                 }
             )
     frame = pd.DataFrame(rows)
-    own = frame[frame.rule == "own"].set_index("ood_set").fpr
-    return frame.assign(price=frame.fpr - frame.ood_set.map(own))
+    return frame[frame.rule.isin(rules)].reset_index(drop=True)
 
 
 def mean_scores(profile: Profile, name: str, id_set: str) -> pd.DataFrame:
@@ -221,11 +244,20 @@ def mean_scores(profile: Profile, name: str, id_set: str) -> pd.DataFrame:
     return pd.DataFrame({"temperature": largest, "epsilon": profile.epsilons, "score": scores.numpy()})
 
 
-def tuning_size_effect(profile: Profile, name: str, id_set: str, ood_sets: Sequence[str]) -> pd.DataFrame:
+def tuning_size_effect(
+    profile: Profile, name: str, id_set: str, ood_sets: Sequence[str], sizes: Sequence[int] | None = None
+) -> pd.DataFrame:
     """FPR on test images against the number of images that T and epsilon were tuned on (Figure 15).
 
     The largest tuning set is held out once; every smaller one is its beginning. The FPR is measured on images that
     are in none of them.
+
+    Args:
+        profile: the sizes, the grid and the true positive rate.
+        name: the network.
+        id_set: what it was trained on.
+        ood_sets: to tune and to test on.
+        sizes: some of the profile's; None takes all.
 
     Returns:
         Columns ood_set, size, temperature, epsilon, fpr.
@@ -235,7 +267,7 @@ def tuning_size_effect(profile: Profile, name: str, id_set: str, ood_sets: Seque
     rows = []
     for ood_set in ood_sets:
         grid_out = experiments.grid(profile, name, id_set, ood_set, holdout=largest)
-        for size in profile.tuning_sizes:
+        for size in sizes or profile.tuning_sizes:
             setting = odin.tune(
                 grid_in[..., :size], grid_out[..., :size], profile.temperatures, profile.epsilons, profile.tpr
             )

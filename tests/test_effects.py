@@ -169,6 +169,28 @@ def test_tuning_rules(world):
         assert indexed.price["fixed", ood_set] == pytest.approx(expected)
 
 
+def test_some_rules_are_measured_without_the_scores_of_the_others(world, monkeypatch):
+    whole = effects.tuning_rules(world.profile, "net", "cifar10", NAMES[1:])
+    settings = effects.rule_settings(world.profile, "net", "cifar10", NAMES[1:])
+    assert list(settings) == [(ood_set, rule) for ood_set in NAMES[1:] for rule in effects.RULES]
+    rules = ["fixed", "baseline"]
+    needed = {(s.temperature, s.epsilon) for (_, rule), s in settings.items() if rule in ("own", *rules)}
+    recorded = experiments.test_scores
+
+    def scores(profile, name, id_set, images, *setting):
+        assert setting in needed
+        return recorded(profile, name, id_set, images, *setting)
+
+    monkeypatch.setattr(experiments, "test_scores", scores)
+    some = effects.tuning_rules(world.profile, "net", "cifar10", NAMES[1:], rules)
+    assert set(some.rule) == set(rules)
+    order = ["ood_set", "rule"]
+    pd.testing.assert_frame_equal(
+        some.sort_values(order, ignore_index=True),
+        whole[whole.rule.isin(rules)].sort_values(order, ignore_index=True),
+    )
+
+
 def test_the_familiar_rule_knows_no_foreign_image(world):
     means = effects.mean_scores(world.profile, "net", "cifar10")
     assert (means.temperature == 1000).all()
@@ -190,6 +212,9 @@ def test_tuning_size_uses_the_beginning_and_tests_on_the_rest(world):
         assert reached == pytest.approx(best(world, [chosen[1]], chosen[0]))
         rest = [world.test(s, 30) for s in ("cifar10", row.ood_set)]
         assert row.fpr == pytest.approx(fpr(*(world.scores(part, row.temperature, row.epsilon) for part in rest)))
+    size = world.profile.tuning_sizes[1]
+    some = effects.tuning_size_effect(world.profile, "net", "cifar10", NAMES[1:], [size])
+    pd.testing.assert_frame_equal(some, measured[measured["size"] == size].reset_index(drop=True))
 
 
 def test_tuning_sizes_below_the_holdout_leave_the_test_images_alone(world):
