@@ -35,7 +35,7 @@ stop() {
 	exit $status
 }
 trap stop EXIT
-trap 'exit 130' INT TERM
+trap 'fail "stopped from outside"' INT TERM
 
 within() { # within SECONDS COMMAND...: wait until the command succeeds
 	local end=$((SECONDS + $1))
@@ -112,10 +112,9 @@ graph=("$PYTHON" -m snakemake --executor slurm --jobs 4 --default-resources mem_
 	--slurm-status-command squeue --slurm-init-seconds-before-status-checks 3 --slurm-keep-successful-logs)
 
 say "running the jobs of two networks and a page, up to the first epoch of a training"
-set -m # else a process in the background ignores the interrupt
-"${graph[@]}" -- "${targets[@]}" >"$run" 2>&1 &
+# A shell has what it starts in the background ignore interrupts.
+env --default-signal=INT "${graph[@]}" -- "${targets[@]}" >"$run" 2>&1 &
 interrupted=$!
-set +m
 within 600 test -e "$network.checkpoint"
 kill -INT $interrupted
 wait $interrupted && fail "Snakemake was interrupted and says that all is done"
