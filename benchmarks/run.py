@@ -41,7 +41,9 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=1000, help="images of each set in that comparison")
     parser.add_argument("--pair", choices=("float32", "bfloat16"), help="also run one whole pair of Table 2, in this")
     parser.add_argument("--scores", type=int, default=10000, help="of each kind and setting, for the measures")
-    parser.add_argument("--only", choices=("times", "memory", "measures", "precision", "pair"), help="this, kept with the others")
+    parser.add_argument(
+        "--only", choices=("times", "memory", "measures", "precision", "pair"), help="this, kept with the others"
+    )
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
     arguments = parser.parse_args(words)
