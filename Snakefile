@@ -22,6 +22,7 @@ CHOICE = "--profile {wildcards.profile} --network {wildcards.network} --id-set {
 DONE = f"{profiles.get('demo').folder.parent}/{{profile}}/.jobs/{{network}}+{{id_set}}"  # that a job is done
 PROTOCOL = graph.reached(["odinlib.experiments"])
 GPU = int(config.get("gpu", 0))
+CLUSTER = {"mem_mb": 4000, "runtime": 720}  # what a job asks for where such things are asked: MB, and minutes
 
 # One thread a job: two jobs on two cores are faster than one job on two threads. Their progress bars share a terminal,
 # so each is drawn now and then only.
@@ -70,6 +71,7 @@ rule train:
         touch(f"{DONE}.trained"),
     resources:
         gpu=GPU,
+        **CLUSTER,
     message:
         "training {wildcards.network} on {wildcards.id_set}"
     shell:
@@ -84,6 +86,7 @@ rule respond:
         touch(f"{DONE}.responded"),
     resources:
         gpu=GPU,
+        **CLUSTER,
     message:
         "asking {wildcards.network}, trained on {wildcards.id_set}, about all its sets"
     shell:
@@ -96,6 +99,8 @@ rule notebook:
         needed=lambda wanted: needed(wanted.page, wanted.profile),
     output:
         "build/pages/{profile}/{page}.ipynb",
+    resources:
+        **CLUSTER,
     params:
         profile=lambda wanted: graph.profile_option(f"notebooks/{wanted.page}.ipynb", wanted.profile),
     message:
