@@ -12,7 +12,7 @@ FOLDER = ROOT / "benchmarks"
 
 
 def test_a_small_run_writes_its_results_and_their_readme(tmp_path):
-    words = "--network densenet-bc-10-4 --rounds 1 --wholes 0 --scores 100 --only times --name small"
+    words = "--network densenet-bc-10-4 --rounds 1 --wholes 0 --scores 100 --only times --only measures --name small"
     where = ["--device", "cpu", "--threads", "1", "--results", str(tmp_path / "results")]
     command = [sys.executable, str(FOLDER / "run.py"), *shlex.split(words), *where]
     subprocess.run(command, check=True, capture_output=True, timeout=300)

@@ -267,7 +267,13 @@ def test_an_interrupted_training_ends_in_the_same_weights(tiny, tmp_path, monkey
     command = [sys.executable, str(TINY), *job]
     folder = tmp_path / "stopped" / "tiny" / "networks"
     checkpoint = folder / f"mlp-4x1_{ID}.checkpoint"
-    running = subprocess.Popen(command, env=environment(tmp_path, "stopped"), stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        command,
+        env=environment(tmp_path, "stopped"),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a job in the background ignores
+    )
     try:
         began = time.monotonic()
         while not checkpoint.exists() and running.poll() is None and time.monotonic() - began < 300:
