@@ -56,6 +56,7 @@ bench: $(READY) ## what an image costs, by this engine and by others (ARGS=--hel
 
 lint: $(READY) ## style and types
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 # pip resolves without installing; CUDA's parts exist for Linux alone, and elsewhere PyTorch does not ask for them.

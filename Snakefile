@@ -20,7 +20,6 @@ BIN = Path(sys.executable).parent  # of the environment, which need not be activ
 ODIN = f"{sys.executable} -m odinlib.cli"
 CHOICE = "--profile {wildcards.profile} --network {wildcards.network} --id-set {wildcards.id_set}"
 DONE = f"{profiles.get('demo').folder.parent}/{{profile}}/.jobs/{{network}}+{{id_set}}"  # that a job is done
-PROTOCOL = graph.reached(["odinlib.experiments"])
 GPU = int(config.get("gpu", 0))
 CLUSTER = {"mem_mb": 4000, "runtime": 720}  # what a job asks for where such things are asked: MB, and minutes
 
@@ -66,7 +65,7 @@ rule jobs:
 
 rule train:
     input:
-        PROTOCOL,
+        graph.reached(["odinlib.experiments"]),
     output:
         touch(f"{DONE}.trained"),
     resources:
@@ -80,7 +79,7 @@ rule train:
 
 rule respond:
     input:
-        PROTOCOL,
+        graph.reached(["odinlib.jobs"]),
         f"{DONE}.trained",
     output:
         touch(f"{DONE}.responded"),

@@ -205,10 +205,10 @@ def train(
 @_chosen
 def respond(profile: str, network: str | None, id_set: str | None, everything: bool, device: str | None) -> None:
     """Record all that the book needs of a network's answers to its sets. Stopped, it continues."""
-    from odinlib import experiments, profiles
+    from odinlib import jobs, profiles
 
     chosen = profiles.configure(profile, compute=True, device=device)
-    _each(chosen, network, id_set, everything, lambda *job: experiments.respond(chosen, *job))
+    _each(chosen, network, id_set, everything, lambda *job: jobs.respond(chosen, *job))
 
 
 @main.command("import-weights")

@@ -6,12 +6,12 @@ measures of them. What takes long is an artefact under the profile's folder, rea
     networks/<network>_<id set>.safetensors       the trained weights
     responses/<network>_<id set>/<set>.npz        clean logits and gradient norms: all that needs no perturbation
     grids/<network>_<id set>/<set>.npz            scores of the held-out images at every (T, epsilon)
-    curves/<network>_<id set>/<set>.npz           scores of test images at T = 1 and a large T, for every epsilon
-    predictions/<network>_<id set>/<set>.npz     the classes that the same images are given there
+    curves/<network>_<id set>/<set>.npz           scores of test images at T = 1 and a large T, for every epsilon,
+                                                  and the classes that the images are given there
     scores/<network>_<id set>/<set>_T<T>_e<eps>.npz   scores of the test images at one setting
-    distances/<id set>/<set>.npz                  how far apart two sets are, which no network enters
 
-A profile whose fields were changed writes beside the default one, under names that carry the change's digest.
+`odinlib.jobs` makes all of them that the book needs of one network. A profile whose fields were changed writes beside
+the default one, under names that carry the change's digest.
 Scores are those of `odin.margin_score`: they rank images as the softmax score does.
 """
 
@@ -22,7 +22,7 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from odinlib import analysis, artefacts, datasets, metrics, networks, odin, profiles
+from odinlib import artefacts, datasets, metrics, networks, odin, profiles
 from odinlib.datasets import ImageSet
 from odinlib.errors import Missing, UserError
 from odinlib.networks import train as training
@@ -46,7 +46,8 @@ Result = TypeVar("Result")
 Key = TypeVar("Key", bound=tuple[str, ...])
 #: How many images there are, and what makes the arrays of a slice of them (their last axis counts images).
 Work = tuple[int, Callable[[slice], Mapping[str, np.ndarray]]]
-_FORMAT = 1  # raise it when a change of code changes the numbers, so that old artefacts are not read
+#: To be raised when a change of code changes the numbers, so that old artefacts are not read.
+FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def score_together(
     wanted = {}
     for temperature, epsilon in sorted(set(settings)):
         stem, config = _score_artefact(name, id_set, images, temperature, epsilon)
-        path = _path(profile, "scores", f"{name}_{id_set}/{stem}", config, ".npz")
+        path = artefact_path(profile, "scores", f"{name}_{id_set}/{stem}", config, ".npz")
         if epsilon > 0 and not _on_curve(profile, id_set, temperature, epsilon) and not path.exists():
             wanted[temperature, epsilon] = path, config(profile)
     if len(wanted) < 2:
@@ -383,6 +384,14 @@ def pairs(profile: Profile, names: tuple[str, ...], id_sets: tuple[str, ...]) ->
     return [(name, id_set, ood_set) for id_set in id_sets for name in names for ood_set in profile.ood_sets[id_set]]
 
 
+def near_pairs(profile: Profile) -> list[tuple[str, str, str]]:
+    """Table 12: the first network on the first ID set against the second one, and back; none with one ID set."""
+    if len(profile.id_sets) < 2:
+        return []
+    first, second = profile.id_sets[:2]
+    return [(profile.networks[0], first, second), (profile.networks[0], second, first)]
+
+
 def test_error(profile: Profile, name: str, id_set: str) -> float:
     """Share of misclassified images among all test images (Table 1)."""
     found = responses(profile, name, id_set, id_set)
@@ -391,102 +400,16 @@ def test_error(profile: Profile, name: str, id_set: str) -> float:
     return float((found.logits.argmax(1) != found.labels).mean())
 
 
-# --- Distances --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Distance:
-    """How far a set of images lies from an in-distribution set (Section 4.5 and Appendix G).
-
-    All are estimates of squares; the unbiased ones can come out below 0. The kernel's bandwidth is the median of the
-    squared distances, and in `mmd_squared_literal` the median of the distances, as the text has it.
-    """
-
-    mmd_squared: float  # unbiased
-    mmd_squared_biased: float
-    mmd_squared_literal: float  # unbiased
-    energy_squared: float  # unbiased
-    energy_squared_biased: float
-    median: float  # of the Euclidean distances of all pairs in both sets together
-    mmd_p: float  # of a permutation test
-    energy_p: float
-    tested: int  # images of each set in these tests
-    images_in: int
-    images_out: int
-
-    @property
-    def mmd(self) -> float:
-        """MMD, the root of the unbiased estimate of its square; 0 where that is below 0."""
-        return math.sqrt(max(self.mmd_squared, 0))
-
-    @property
-    def energy(self) -> float:
-        """The energy distance D, the root of the unbiased estimate of its square; 0 where that is below 0."""
-        return math.sqrt(max(self.energy_squared, 0))
-
-
-def distance(
-    profile: Profile, id_set: str, ood_set: str, *, pixels: str = "unit", permutations: int = 999, subsample: int = 1000
-) -> Distance:
-    """MMD and energy distance between the test images of two sets.
-
-    Args:
-        profile: says how many images.
-        id_set, ood_set: the two sets; one and the same: one half of its images against the other, at random.
-        pixels: the scale of pixels, `unit` (0 to 1) or `byte` (0 to 255); it moves the energy distance and the MMD
-            whose bandwidth is the median of the distances, and not the MMD of the default bandwidth.
-        permutations: relabellings of each permutation test.
-        subsample: images of each set in these tests.
-
-    Raises:
-        Missing: it is not recorded, and this profile only reads, or the images are not there.
-    """
-
-    def config(of: Profile) -> dict[str, Any]:
-        measured = {"sets": (id_set, ood_set), "images": of.images, "seed": of.seed, "pixels": pixels}
-        tested = {"permutations": permutations, "subsample": subsample}
-        return {**measured, **tested, "kind": "distance", "format": _FORMAT}
-
-    def compute() -> Mapping[str, np.ndarray]:
-        v, w = (image_set(profile, name, id_set).images for name in (id_set, ood_set))
-        if id_set == ood_set:
-            v, w = (v[half] for half in split(profile, id_set, len(v), len(v) // 2))
-        median = analysis.median_distance(v, w, squared=False, pixels=pixels)
-        mmd = functools.partial(analysis.mmd, v, w, sigma=median / math.sqrt(2), pixels=pixels)
-        energy = functools.partial(analysis.energy_distance, v, w, pixels=pixels)
-        test = functools.partial(
-            analysis.permutation_test, v, w, permutations=permutations, subsample=subsample, seed=profile.seed
-        )
-        on_mmd, on_energy = test("mmd"), test("energy")
-        found = Distance(
-            mmd_squared=mmd(),
-            mmd_squared_biased=mmd(estimator="biased"),
-            mmd_squared_literal=mmd(sigma=math.sqrt(median / 2)),
-            energy_squared=energy(),
-            energy_squared_biased=energy(estimator="biased"),
-            median=median,
-            mmd_p=on_mmd.p_value,
-            energy_p=on_energy.p_value,
-            tested=min(on_mmd.images),
-            images_in=len(v),
-            images_out=len(w),
-        )
-        return {name: np.array(value) for name, value in dataclasses.asdict(found).items()}
-
-    why_not = None if profile.compute else "appendix G's page makes it with `-p compute True` where the images are"
-    options = (pixels, permutations, subsample)
-    stem = ood_set if options == ("unit", 999, 1000) else "_".join(map(str, (ood_set, *options)))
-    path = _path(profile, "distances", f"{id_set}/{stem}", config, ".npz")
-    arrays = artefacts.load_or_compute(path, config(profile), compute, why_not=why_not).arrays
-    return Distance(**{name: value.item() for name, value in arrays.items()})
-
-
 # --- Where things are -------------------------------------------------------------------------------------------------
 
 
 def network_path(profile: Profile, name: str, id_set: str) -> Path:
     """Where the weights of a network are or will be."""
-    return _path(profile, "networks", f"{name}_{id_set}", lambda of: _network_config(of, name, id_set), ".safetensors")
+
+    def config(of: Profile) -> dict[str, Any]:
+        return _network_config(of, name, id_set)
+
+    return artefact_path(profile, "networks", f"{name}_{id_set}", config, ".safetensors")
 
 
 def card(profile: Profile, name: str, id_set: str) -> dict[str, Any]:
@@ -578,7 +501,7 @@ def _set_config(profile: Profile, name: str, id_set: str, images: str) -> dict[s
         "set": images,
         "images": profile.images,
         "seed": profile.seed,
-        "format": _FORMAT,
+        "format": FORMAT,
     }
 
 
@@ -591,7 +514,7 @@ def _artefact(
     config: Callable[[Profile], dict[str, Any]],
     work: Callable[[], Work],
 ) -> artefacts.Arrays:
-    path, own = _path(profile, kind, f"{name}_{id_set}/{stem}", config, ".npz"), config(profile)
+    path, own = artefact_path(profile, kind, f"{name}_{id_set}/{stem}", config, ".npz"), config(profile)
     inputs = functools.partial(_inputs, profile, name, id_set, own["set"])
 
     def compute() -> Mapping[str, np.ndarray]:
@@ -650,8 +573,20 @@ def _sweep(
     return len(indices), compute
 
 
-def _path(profile: Profile, kind: str, stem: str, config: Callable[[Profile], dict[str, Any]], suffix: str) -> Path:
-    """The default profile's artefact has a plain name; one made with changed fields carries the digest of its own."""
+def artefact_path(
+    profile: Profile, kind: str, stem: str, config: Callable[[Profile], dict[str, Any]], suffix: str
+) -> Path:
+    """Where an artefact of a profile is or will be, whether it exists or not.
+
+    The default profile's artefact has a plain name; one made with changed fields carries the digest of its own.
+
+    Args:
+        profile: the profile.
+        kind: the folder in the profile's, such as `scores`.
+        stem: the name in that folder, without digest and suffix.
+        config: what of a profile the artefact depends on.
+        suffix: such as `.npz`.
+    """
     own, default = artefacts.digest(config(profile)), None
     with contextlib.suppress(UserError):  # a network that the default profile has no recipe for
         default = artefacts.digest(config(profiles.get(profile.name)))
@@ -661,86 +596,3 @@ def _path(profile: Profile, kind: str, stem: str, config: Callable[[Profile], di
 def _command(job: str, profile: Profile, name: str, id_set: str) -> str:
     options = f"--profile {profile.name} --network {name} --id-set {id_set}"
     return f"`odin {job} {options}` makes it, where `odin data` shows the images"
-
-
-# --- All of it --------------------------------------------------------------------------------------------------------
-
-
-def near_pairs(profile: Profile) -> list[tuple[str, str, str]]:
-    """Table 12: the first network on the first ID set against the second one, and back; none with one ID set."""
-    if len(profile.id_sets) < 2:
-        return []
-    first, second = profile.id_sets[:2]
-    return [(profile.networks[0], first, second), (profile.networks[0], second, first)]
-
-
-def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
-    """Make every artefact that the book needs of one network, yielding a line for each as it is done.
-
-    An OOD set whose images are not here is named, and left out from then on.
-
-    Raises:
-        Missing: the network, or its own set, cannot be had here.
-    """
-    near = [ood for network, own, ood in near_pairs(profile) if (network, own) == (name, id_set)]
-    sets = list(dict.fromkeys((id_set, *profile.ood_sets[id_set], *near)))
-    first = id_set == profile.id_sets[0]
-    across = first and name in profile.networks[:2]  # Appendix H: tuned on one set, tested on another
-    absent: set[str] = set()
-
-    def each(what: str, wanted: Iterable[str], job: Callable[[str], object]) -> Iterator[str]:
-        for images in wanted:
-            if images in absent:
-                continue
-            try:
-                job(images)
-                yield f"{what} of {name} ({id_set}) on {images}"
-            except Missing as reason:
-                if images == id_set:
-                    raise
-                absent.add(images)
-                yield f"without {images}: {reason}"
-
-    def there(wanted: Iterable[str]) -> list[str]:
-        return [images for images in wanted if images not in absent]
-
-    def tuned(images: str) -> None:
-        """Scores of the test images at every setting that a page asks for."""
-        tuned_on = there(sets[1:]) if images == id_set or across else [images]
-        chosen = [tune(profile, name, id_set, ood_set) for ood_set in tuned_on]
-        if first:
-            chosen += [
-                headline_setting(profile),
-                odin.Setting(profile.fixed_temperature, profile.fixed_epsilon, math.nan),
-            ]
-        settings = [(one.temperature, one.epsilon) for one in chosen]
-        score_together(profile, name, id_set, images, settings)
-        for setting in settings:
-            test_scores(profile, name, id_set, images, *setting)
-
-    yield from each("responses", sets, lambda images: responses(profile, name, id_set, images))
-    if id_set == profile.grey_id_set:
-        return
-    yield from each("grid", sets, lambda images: grid(profile, name, id_set, images))
-    yield from each("scores", sets, tuned)
-    if first and name in profile.networks:
-        own = (id_set, *profile.ood_sets[id_set])
-        yield from each("curves", own, lambda images: curve(profile, name, id_set, images))
-    sizes = profile.tuning_size_sets or profile.ood_sets[id_set]
-    if first and name == profile.networks[0]:
-        resampled = profile.resampled.get(id_set, ())
-        yield from each("curves", resampled, lambda images: curve(profile, name, id_set, images))
-        largest = max(profile.tuning_sizes)
-        yield from each("larger grid", (id_set, *sizes), lambda s: grid(profile, name, id_set, s, holdout=largest))
-    ood_sets = there(profile.ood_sets[id_set])
-    if across and ood_sets:
-        from odinlib import effects  # which stands on this module, and asks for every setting that Appendix H tries
-
-        effects.transfer(profile, name, id_set, ood_sets)
-        effects.tuning_rules(profile, name, id_set, ood_sets)
-        if name == profile.networks[0]:
-            effects.tuning_size_effect(profile, name, id_set, there(sizes))
-        yield f"{name} ({id_set}) across tuning sets"
-    if name == profile.networks[0]:
-        own = (id_set, *profile.ood_sets[id_set])
-        yield from each("distance", own, lambda images: distance(profile, id_set, images))

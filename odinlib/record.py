@@ -22,6 +22,7 @@ import pandas as pd
 
 from odinlib import artefacts, datasets, experiments
 from odinlib.artefacts import MANIFEST, Artefact
+from odinlib.distances import distance
 from odinlib.errors import Missing, UserError
 from odinlib.networks import train, weights
 from odinlib.profiles import Profile
@@ -102,7 +103,7 @@ def detections(profile: Profile) -> pd.DataFrame:
 def distances(profile: Profile) -> pd.DataFrame:
     """Appendix G: MMD, energy distance and their tests for every recorded pair of sets."""
     pairs = [(id_set, ood_set) for id_set in profile.id_sets for ood_set in profile.ood_sets[id_set]]
-    found, _ = experiments.gather(lambda *pair: experiments.distance(profile, *pair), pairs)
+    found, _ = experiments.gather(lambda *pair: distance(profile, *pair), pairs)
     keys = ("id_set", "ood_set")
     rows = [{**dict(zip(keys, pair, strict=True)), **dataclasses.asdict(value)} for pair, value in found.items()]
     return pd.DataFrame(rows)
@@ -267,7 +268,7 @@ def _read_as_a_page_does(profile: Profile, path: str, config: dict[str, Any]) ->
         return
     if config["kind"] == "distance":
         options = {key: config[key] for key in ("pixels", "permutations", "subsample")}
-        experiments.distance(profile, *config["sets"], **options)
+        distance(profile, *config["sets"], **options)
         return
     key = (config["network"]["network"], config["network"]["id_set"], config["set"])
     if config["kind"] == "responses":

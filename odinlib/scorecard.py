@@ -15,6 +15,7 @@ import torch
 from scipy.stats import spearmanr
 
 from odinlib import analysis, datasets, effects, experiments, mechanism, metrics, odin, reference, tables
+from odinlib.distances import distance
 from odinlib.errors import Missing, need
 from odinlib.profiles import Profile
 
@@ -252,7 +253,7 @@ def _quantities(profile: Profile) -> pd.DataFrame:
 
 #: Columns of `mechanism.quantities`, in a sentence.
 _COLUMNS = {
-    **{"u1": "U1", "u2": "U2", "score_1": "S at T = 1", "norm_1": "the gradient's norm"},
+    **{"u1": "U1", "variance": "the gaps' variance", "score_1": "S at T = 1", "norm_1": "the gradient's norm"},
     **{"score": f"S at T = {mechanism.LARGE:g}", "norm": "the gradient's norm"},
 }
 
@@ -286,7 +287,8 @@ def gradient_norm_larger(profile: Profile) -> Verdict:
 
 
 def u2_given_u1_larger(profile: Profile) -> Verdict:
-    return _larger_given(profile, [("u1", "u2")])
+    # U2 itself rises with U1 within a bin; what is left without U1^2 is the spread that the claim speaks of.
+    return _larger_given(profile, [("u1", "variance")])
 
 
 def gradient_given_score_larger(profile: Profile) -> Verdict:
@@ -334,7 +336,7 @@ def mmd_anticorrelates(profile: Profile) -> Verdict:
         rates, missing = experiments.gather(
             lambda s, id_set=id_set: _odin_rate(profile, id_set, s), [(s,) for s in natural]
         )
-        distances = {s: experiments.distance(profile, id_set, s).mmd for (s,) in rates}
+        distances = {s: distance(profile, id_set, s).mmd for (s,) in rates}
         if len(rates) < 3:
             raise _because(missing)
         rho = float(spearmanr([distances[s] for (s,) in rates], list(rates.values())).statistic)
@@ -351,7 +353,7 @@ def _odin_rate(profile: Profile, id_set: str, ood_set: str) -> float:
 def crops_further_than_resizes(profile: Profile) -> Verdict:
     id_set = _id_set(profile, 1)
     keys = [(s,) for s in profile.ood_sets[id_set] if s.endswith(("-crop", "-resize"))]
-    found, missing = experiments.gather(lambda s: experiments.distance(profile, id_set, s).mmd, keys)
+    found, missing = experiments.gather(lambda s: distance(profile, id_set, s).mmd, keys)
     crops = {s: d for (s,), d in found.items() if s.endswith("-crop")}
     resizes = {s: d for (s,), d in found.items() if s.endswith("-resize")}
     if not crops or not resizes:

@@ -53,7 +53,7 @@ def _cell(profile: Profile, name: str, id_set: str, images: str, weights: Mappin
 
 
 def _kinds(profile: Profile, name: str, id_set: str, images: str) -> list[str]:
-    """The folders in which a network's answers to a set are recorded, see `experiments.respond`."""
+    """The folders in which a network's answers to a set are recorded, see `jobs.respond`."""
     own = images in (id_set, *profile.ood_sets[id_set])
     if not own and (name, id_set, images) not in experiments.near_pairs(profile):
         asked = name == profile.networks[0] and images in profile.resampled.get(id_set, ())

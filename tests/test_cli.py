@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from odinlib import cli, experiments, record
+from odinlib import cli, experiments, jobs, record
 from odinlib.datasets import prepare
 from odinlib.networks import build, weights
 
@@ -66,7 +66,7 @@ def test_respond_tells_each_artefact(tiny):
 
 def test_all_does_every_network_of_the_profile(tiny, monkeypatch):
     done = []
-    monkeypatch.setattr(experiments, "respond", lambda profile, *job: done.append(job) or ["a line"])
+    monkeypatch.setattr(jobs, "respond", lambda profile, *job: done.append(job) or ["a line"])
     assert odin("respond", "--profile", "tiny", "--all") == (0, ["a line"] * 3, "")
     assert done == record.jobs(tiny) == [(NET, ID), ("mlp-8x2", ID), ("mlp-12x1", "shapes4")]
     status, lines, _ = odin("train", "--profile", "tiny", "--all")

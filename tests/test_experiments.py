@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from odinlib import artefacts, datasets, experiments, metrics, networks, odin, profiles
+from odinlib import artefacts, datasets, experiments, jobs, metrics, networks, odin, profiles
+from odinlib.distances import distance
 from odinlib.errors import Missing, UserError
 from odinlib.networks import train as training
 from odinlib.networks import weights
@@ -313,13 +314,13 @@ def test_a_damaged_artefact_is_made_anew_or_refused(tiny, capsys):
 def test_respond_records_all_that_a_page_reads(tiny):
     from odinlib import effects
 
-    lines = list(experiments.respond(tiny, NET, ID))
+    lines = list(jobs.respond(tiny, NET, ID))
     assert f"responses of {NET} ({ID}) on strokes" in lines and not any(line.startswith("without") for line in lines)
     reading = dataclasses.replace(tiny, compute=False)
     ood_sets = tiny.ood_sets[ID]
     for ood_set in ood_sets:
         experiments.detection(reading, NET, ID, ood_set)
-        experiments.distance(reading, ID, ood_set)
+        distance(reading, ID, ood_set)
         experiments.predictions(reading, NET, ID, ood_set)
     effects.transfer(reading, NET, ID, ood_sets)
     effects.tuning_rules(reading, NET, ID, ood_sets)
@@ -327,7 +328,7 @@ def test_respond_records_all_that_a_page_reads(tiny):
     effects.threshold_effect(reading, NET, ID, ood_sets)
     effects.accuracy_by_score(reading, NET, ID)
     before = files(tiny)
-    assert list(experiments.respond(tiny, NET, ID)) == lines
+    assert list(jobs.respond(tiny, NET, ID)) == lines
     assert files(tiny) == before
 
 
@@ -356,18 +357,18 @@ def test_scores_made_together_are_those_made_alone(tiny):
 
 def test_respond_goes_on_without_a_set_that_is_not_here(tiny):
     more = dataclasses.replace(tiny, ood_sets={**tiny.ood_sets, ID: ("isun", "strokes")})
-    lines = list(experiments.respond(more, NET, ID))
+    lines = list(jobs.respond(more, NET, ID))
     left_out = [line for line in lines if line.startswith("without")]
     assert len(left_out) == 1 and left_out[0].startswith("without isun: isun is not prepared")
     assert f"scores of {NET} ({ID}) on strokes" in lines
     alone = dataclasses.replace(tiny, ood_sets={**tiny.ood_sets, ID: ("isun",)})
-    assert any(line.startswith("without isun") for line in experiments.respond(alone, NET, ID))
+    assert any(line.startswith("without isun") for line in jobs.respond(alone, NET, ID))
 
 
 def test_respond_without_its_own_images_says_so(tiny):
     foreign = dataclasses.replace(tiny, id_sets=("cifar10",), ood_sets={**tiny.ood_sets, "cifar10": ("strokes",)})
     with pytest.raises(Missing, match="cifar10 is not prepared"):
-        list(experiments.respond(foreign, NET, "cifar10"))
+        list(jobs.respond(foreign, NET, "cifar10"))
 
 
 def test_the_paper_pairs_two_id_sets_both_ways():

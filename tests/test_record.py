@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from odinlib import artefacts, experiments, record
+from odinlib import artefacts, experiments, jobs, record
 from odinlib.datasets import prepare
 from odinlib.errors import Missing, UserError
 from odinlib.networks import build, weights
@@ -30,7 +30,7 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(profiles.PROFILES, "tiny", TINY)
         patch.setenv("ODINLIB_RESULTS", str(folder))
-        list(experiments.respond(TINY, NET, ID))
+        list(jobs.respond(TINY, NET, ID))
         lines = list(record.seal(TINY))
     assert [line.split("/")[-1].split(":")[0] for line in lines] == [
         "detections.csv",

@@ -286,7 +286,7 @@ def test_labels(responded, monkeypatch):
 def test_distance_and_difficulty(monkeypatch, measured, slope, holds):
     far = {name: i for i, name in enumerate(dict.fromkeys(itertools.chain(*DEMO.ood_sets.values())))}
     distance = dataclasses.make_dataclass("Distance", ["mmd"])
-    monkeypatch.setattr(experiments, "distance", lambda profile, id_set, ood_set: distance(far[ood_set]))
+    monkeypatch.setattr(scorecard, "distance", lambda profile, id_set, ood_set: distance(far[ood_set]))
     measured(lambda n, i, ood_set, m: (90.0, 50.0 + slope * far[ood_set]))
     assert decide("mmd_anticorrelates") is holds
 
@@ -294,7 +294,7 @@ def test_distance_and_difficulty(monkeypatch, measured, slope, holds):
 @pytest.mark.parametrize(("crop", "resize", "holds"), [(2, 1, True), (1, 2, False), (1, 1, False)])
 def test_crops_and_resizes(monkeypatch, crop, resize, holds):
     distance = dataclasses.make_dataclass("Distance", ["mmd"])
-    monkeypatch.setattr(experiments, "distance", lambda p, i, s: distance(crop if s.endswith("-crop") else resize))
+    monkeypatch.setattr(scorecard, "distance", lambda p, i, s: distance(crop if s.endswith("-crop") else resize))
     assert decide("crops_further_than_resizes") is holds
 
 

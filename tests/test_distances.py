@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from odinlib import datasets, experiments, profiles
+from odinlib import datasets, distances, experiments, profiles
 from odinlib.errors import Missing
 
 FAST = {"permutations": 99, "subsample": 40}
@@ -23,7 +23,7 @@ def pairwise(a, b):
 
 
 def test_a_distance_is_that_of_the_test_images(profile):
-    found = experiments.distance(profile, "digits", "uniform", **FAST)
+    found = distances.distance(profile, "digits", "uniform", **FAST)
     v, w = (
         experiments.image_set(profile, name, "digits").tensor().double().flatten(1).numpy()
         for name in ("digits", "uniform")
@@ -49,9 +49,9 @@ def test_a_distance_is_that_of_the_test_images(profile):
 
 
 def test_a_set_and_itself_are_two_halves_that_do_not_differ(profile):
-    found = experiments.distance(profile, "digits", "digits", **FAST)
+    found = distances.distance(profile, "digits", "digits", **FAST)
     assert (found.images_in, found.images_out, found.tested) == (30, 30, 30)
-    other = experiments.distance(profile, "digits", "uniform", **FAST)
+    other = distances.distance(profile, "digits", "uniform", **FAST)
     assert abs(found.mmd_squared) < 0.05 * other.mmd_squared
     assert abs(found.energy_squared) < 0.05 * other.energy_squared
     assert found.mmd_squared_biased > found.mmd_squared + 0.01  # which pairs no image of one half with itself
@@ -59,22 +59,22 @@ def test_a_set_and_itself_are_two_halves_that_do_not_differ(profile):
 
 
 def test_the_scale_of_pixels(profile):
-    unit, byte = (experiments.distance(profile, "digits", "uniform", pixels=p, **FAST) for p in ("unit", "byte"))
+    unit, byte = (distances.distance(profile, "digits", "uniform", pixels=p, **FAST) for p in ("unit", "byte"))
     assert byte.energy_squared == pytest.approx(255 * unit.energy_squared, rel=1e-4)
     assert byte.mmd_squared == pytest.approx(unit.mmd_squared, rel=1e-3)
     assert byte.mmd_squared_literal != pytest.approx(unit.mmd_squared_literal, rel=0.1)
 
 
 def test_a_distance_is_recorded_and_read_back(profile, monkeypatch):
-    measured = experiments.distance(profile, "digits", "uniform")
+    measured = distances.distance(profile, "digits", "uniform")
     assert (profile.folder / "distances" / "digits").is_dir()
     monkeypatch.setattr(datasets, "load", None)  # nothing is measured again
     reading = dataclasses.replace(profile, compute=False)
-    assert experiments.distance(reading, "digits", "uniform") == measured
+    assert distances.distance(reading, "digits", "uniform") == measured
     with pytest.raises(Missing, match="not recorded"):
-        experiments.distance(reading, "digits", "gaussian")
+        distances.distance(reading, "digits", "gaussian")
 
 
 def test_negative_squares_have_root_zero():
-    zero = experiments.Distance(-1e-4, 1e-3, 0.0, -0.1, 0.1, 1.0, 0.5, 0.5, 10, 10, 10)
+    zero = distances.Distance(-1e-4, 1e-3, 0.0, -0.1, 0.1, 1.0, 0.5, 0.5, 10, 10, 10)
     assert (zero.mmd, zero.energy) == (0, 0)

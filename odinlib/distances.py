@@ -1,0 +1,103 @@
+"""How far a set of images lies from the in-distribution set, without a network (Section 4.5, Appendix G).
+
+Each pair of sets is an artefact, distances/<id set>/<set>.npz, see `experiments`.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from odinlib import analysis, artefacts, experiments
+from odinlib.profiles import Profile
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a set of images lies from an in-distribution set (Section 4.5 and Appendix G).
+
+    All are estimates of squares; the unbiased ones can come out below 0. The kernel's bandwidth is the median of the
+    squared distances, and in `mmd_squared_literal` the median of the distances, as the text has it.
+    """
+
+    mmd_squared: float  # unbiased
+    mmd_squared_biased: float
+    mmd_squared_literal: float  # unbiased
+    energy_squared: float  # unbiased
+    energy_squared_biased: float
+    median: float  # of the Euclidean distances of all pairs in both sets together
+    mmd_p: float  # of a permutation test
+    energy_p: float
+    tested: int  # images of each set in these tests
+    images_in: int
+    images_out: int
+
+    @property
+    def mmd(self) -> float:
+        """MMD, the root of the unbiased estimate of its square; 0 where that is below 0."""
+        return math.sqrt(max(self.mmd_squared, 0))
+
+    @property
+    def energy(self) -> float:
+        """The energy distance D, the root of the unbiased estimate of its square; 0 where that is below 0."""
+        return math.sqrt(max(self.energy_squared, 0))
+
+
+def distance(
+    profile: Profile, id_set: str, ood_set: str, *, pixels: str = "unit", permutations: int = 999, subsample: int = 1000
+) -> Distance:
+    """MMD and energy distance between the test images of two sets.
+
+    Args:
+        profile: says how many images.
+        id_set, ood_set: the two sets; one and the same: one half of its images against the other, at random.
+        pixels: the scale of pixels, `unit` (0 to 1) or `byte` (0 to 255); it moves the energy distance and the MMD
+            whose bandwidth is the median of the distances, and not the MMD of the default bandwidth.
+        permutations: relabellings of each permutation test.
+        subsample: images of each set in these tests.
+
+    Raises:
+        Missing: it is not recorded, and this profile only reads, or the images are not there.
+    """
+
+    def config(of: Profile) -> dict[str, Any]:
+        measured = {"sets": (id_set, ood_set), "images": of.images, "seed": of.seed, "pixels": pixels}
+        tested = {"permutations": permutations, "subsample": subsample}
+        return {**measured, **tested, "kind": "distance", "format": experiments.FORMAT}
+
+    def compute() -> Mapping[str, np.ndarray]:
+        v, w = (experiments.image_set(profile, name, id_set).images for name in (id_set, ood_set))
+        if id_set == ood_set:
+            v, w = (v[half] for half in experiments.split(profile, id_set, len(v), len(v) // 2))
+        median = analysis.median_distance(v, w, squared=False, pixels=pixels)
+        mmd = functools.partial(analysis.mmd, v, w, sigma=median / math.sqrt(2), pixels=pixels)
+        energy = functools.partial(analysis.energy_distance, v, w, pixels=pixels)
+        test = functools.partial(
+            analysis.permutation_test, v, w, permutations=permutations, subsample=subsample, seed=profile.seed
+        )
+        on_mmd, on_energy = test("mmd"), test("energy")
+        found = Distance(
+            mmd_squared=mmd(),
+            mmd_squared_biased=mmd(estimator="biased"),
+            mmd_squared_literal=mmd(sigma=math.sqrt(median / 2)),
+            energy_squared=energy(),
+            energy_squared_biased=energy(estimator="biased"),
+            median=median,
+            mmd_p=on_mmd.p_value,
+            energy_p=on_energy.p_value,
+            tested=min(on_mmd.images),
+            images_in=len(v),
+            images_out=len(w),
+        )
+        return {name: np.array(value) for name, value in dataclasses.asdict(found).items()}
+
+    why_not = None if profile.compute else "appendix G's page makes it with `-p compute True` where the images are"
+    options = (pixels, permutations, subsample)
+    stem = ood_set if options == ("unit", 999, 1000) else "_".join(map(str, (ood_set, *options)))
+    path = experiments.artefact_path(profile, "distances", f"{id_set}/{stem}", config, ".npz")
+    arrays = artefacts.load_or_compute(path, config(profile), compute, why_not=why_not).arrays
+    return Distance(**{name: value.item() for name, value in arrays.items()})
