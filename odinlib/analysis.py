@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from odinlib import odin
+from odinlib import devices, odin
 from odinlib.errors import UserError, check_choice, check_number
 
 BANDWIDTHS = ("median-squared", "median")
@@ -52,7 +52,7 @@ def u2(logits: ArrayLike | Tensor) -> Tensor:
 
 def _gaps(logits: ArrayLike | Tensor) -> Tensor:
     """f_y - f_i for all i [..., K] in float64; the gap of y itself is 0 and adds nothing to a sum."""
-    outputs = torch.as_tensor(logits).double()
+    outputs = devices.double(torch.as_tensor(logits))
     if outputs.ndim == 0 or outputs.shape[-1] < 2:
         raise UserError(f"logits have the shape {list(outputs.shape)}", expected="[..., K] with at least two classes")
     return outputs.amax(-1, keepdim=True) - outputs
@@ -141,7 +141,9 @@ def perturbation_remainder(
         raise UserError(f"epsilons are {list(epsilons)}", expected="at least two different values above 0")
     for epsilon in epsilons:
         check_number("epsilon", epsilon, above=0)
-    exact, images = copy.deepcopy(network).double().eval(), images.double()
+    where = devices.of(network)
+    where = where if devices.has_float64(where) else torch.device("cpu")
+    exact, images = copy.deepcopy(network).to(where).double().eval(), images.to(where).double()
     gradient, logits = odin.input_gradient(exact, images, temperature)
     norm, before = gradient.abs().flatten(1).sum(1), odin.softmax_score(logits, temperature).log()
     rows = []

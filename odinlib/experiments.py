@@ -33,7 +33,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from odinlib import artefacts, datasets, metrics, networks, odin, profiles
+from odinlib import artefacts, datasets, devices, metrics, networks, odin, profiles
 from odinlib.datasets import ImageSet
 from odinlib.errors import Missing, UserError
 from odinlib.networks import train as training
@@ -446,7 +446,7 @@ def _network(path: Path, config_digest: str, device: str) -> nn.Module:
     if card.get("config_sha256", config_digest) != config_digest:
         raise artefacts.Refused(f"{path} was trained with another recipe", remedy="delete it and run again")
     # Convolutions are fastest with the channels last, on CPU and GPU alike.
-    return found.to(training.device(device)).to(memory_format=torch.channels_last).eval()
+    return found.to(devices.device(device)).to(memory_format=torch.channels_last).eval()
 
 
 def _train(profile: Profile, name: str, id_set: str, path: Path) -> None:

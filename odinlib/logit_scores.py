@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from odinlib import odin
+from odinlib import devices, odin
 
 
 def max_softmax(logits: Tensor) -> Tensor:
@@ -24,23 +24,23 @@ def temperature_only(logits: Tensor, temperature: float = 1000.0) -> Tensor:
 
 def max_logit(logits: Tensor) -> Tensor:
     """The largest logit (Hendrycks et al., 2022)."""
-    return logits.double().amax(-1)
+    return devices.double(logits).amax(-1)
 
 
 def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
     """The negative free energy T log sum_i exp(f_i / T) (Liu et al., 2020)."""
-    return temperature * torch.logsumexp(logits.double() / temperature, -1)
+    return temperature * torch.logsumexp(devices.double(logits) / temperature, -1)
 
 
 def negative_entropy(logits: Tensor) -> Tensor:
     """The negative entropy of the softmax distribution."""
-    log_p = torch.log_softmax(logits.double(), -1)
+    log_p = torch.log_softmax(devices.double(logits), -1)
     return (log_p.exp() * log_p).sum(-1)
 
 
 def generalised_entropy(logits: Tensor, gamma: float = 0.1, largest: int = 100) -> Tensor:
     """GEN: minus the sum of p^gamma (1 - p)^gamma over the `largest` probabilities (Liu et al., 2023)."""
-    p = torch.softmax(logits.double(), -1)
+    p = torch.softmax(devices.double(logits), -1)
     top = p.topk(min(largest, p.shape[-1]), dim=-1).values
     return -(top**gamma * (1 - top) ** gamma).sum(-1)
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from odinlib import devices
 from odinlib.errors import UserError, check_choice, check_number
 
 METRICS = ("fpr", "detection_error", "auroc", "aupr_in", "aupr_out")
@@ -179,14 +180,12 @@ def interval(samples: Tensor, level: float = 0.95) -> tuple[float, float]:
 
 
 def _scores(name: str, scores: Tensor) -> Tensor:
-    scores = torch.as_tensor(scores)
-    if scores.device.type == "mps":  # no float64 there
-        scores = scores.cpu()
+    scores = devices.double(torch.as_tensor(scores))
     if scores.ndim == 0 or scores.shape[-1] == 0:
         raise UserError(f"{name} is empty", expected="at least one score")
     if not torch.isfinite(scores).all():
         raise UserError(f"{name} holds NaN or infinite values", expected="finite scores")
-    return scores.double()
+    return scores
 
 
 def _count(scores_in: Tensor, scores_out: Tensor) -> _Counts:
@@ -219,7 +218,9 @@ def _count(scores_in: Tensor, scores_out: Tensor) -> _Counts:
 
 def _sorted(scores: Tensor) -> Tensor:
     """The scores in ascending order; on a CPU by NumPy, which sorts with vector instructions."""
-    return torch.sort(scores, dim=-1).values if scores.is_cuda else torch.from_numpy(np.sort(scores.numpy(), axis=-1))
+    if scores.device.type == "cpu":
+        return torch.from_numpy(np.sort(scores.numpy(), axis=-1))
+    return torch.sort(scores, dim=-1).values
 
 
 def _below_itself(ordered: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from odinlib import metrics
+from odinlib import devices, metrics
 from odinlib.errors import UserError, check_number
 
 PAPER_TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
@@ -81,7 +81,7 @@ def score_from_margin(margin: Tensor, temperature: float | Tensor, classes: int)
 
 def _gaps(logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     """The gaps f_y - f_i in float64 [..., K], infinite at the predicted class y itself, and T in float64."""
-    logits = _double(logits)
+    logits = devices.double(logits)
     temperatures = torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)
     if not (temperatures > 0).all() or not torch.isfinite(temperatures).all():
         raise UserError(f"temperature is {temperature}", expected="a number above 0")
@@ -89,11 +89,6 @@ def _gaps(logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
         raise UserError(f"the network has {logits.shape[-1]} class", expected="at least two, to compare their outputs")
     largest, predicted = logits.max(-1, keepdim=True)
     return (largest - logits).scatter(-1, predicted, math.inf), temperatures
-
-
-def _double(logits: Tensor) -> Tensor:
-    """The logits in float64, which Apple's GPUs do not have."""
-    return (logits.cpu() if logits.device.type == "mps" else logits).double()
 
 
 # --- Equation 2: input preprocessing ----------------------------------------------------------------------------------
@@ -122,7 +117,7 @@ def input_gradients(network: nn.Module, images: Tensor, temperatures: Sequence[f
         for i, temperature in enumerate(temperatures):
             # Images do not mix in evaluation mode, so the gradient of the sum holds each image's own gradient.
             # In float64: a confident softmax rounds to 1 in float32, and its gradient to 0, which has no sign.
-            log_score = torch.log_softmax(_double(logits) / temperature, dim=-1).amax(-1).sum()
+            log_score = torch.log_softmax(devices.double(logits) / temperature, dim=-1).amax(-1).sum()
             last = i == len(temperatures) - 1
             gradients += torch.autograd.grad(log_score, images, retain_graph=not last)
     return gradients, logits.detach()
@@ -174,7 +169,7 @@ class ODIN:
         temperature: T; a large one is nearly always right (Section 5.1).
         epsilon: perturbation magnitude in pixel units; 0 leaves the input alone.
         tpr: the share of in-distribution images that `fit` makes the threshold accept.
-        batch: images per pass.
+        batch: images per pass; none: as many as suit the network's device.
 
     >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
     >>> images = torch.rand(40, 1, 2, 2)
@@ -189,7 +184,7 @@ class ODIN:
         temperature: float = 1000.0,
         epsilon: float = 0.0014,
         tpr: float = 0.95,
-        batch: int = 32,
+        batch: int | None = None,
     ) -> None:
         self.network = network.eval()
         self.temperature = check_number("temperature", temperature, above=0)
@@ -230,11 +225,8 @@ class ODIN:
 
     def score_samples(self, images: Tensor) -> Tensor:
         """S(x~; T) of each image [N], on the margin scale of `margin_score`; float64, on the CPU."""
-        scores = [
-            margin_score(odin_logits(self.network, part, self.temperature, self.epsilon), self.temperature).cpu()
-            for part in images.split(self.batch)
-        ]
-        return torch.cat(scores)
+        settings = [(self.temperature, self.epsilon)]
+        return score_and_classify(self.network, images, settings, batch=self.batch)[0][0]
 
     def predict(self, images: Tensor) -> Tensor:
         """+1 for each image taken as in-distribution, -1 for the others (the paper's g is 0 and 1) [N]."""
@@ -261,7 +253,7 @@ def sweep(
     temperatures: Sequence[float] = PAPER_TEMPERATURES,
     epsilons: Sequence[float] = PAPER_EPSILONS,
     *,
-    batch: int = 32,
+    batch: int | None = None,
     progress: str | None = None,
 ) -> Tensor:
     """Margin scores of every image at every setting of the grid: `sweep_and_classify` without the classes."""
@@ -274,7 +266,7 @@ def sweep_and_classify(
     temperatures: Sequence[float],
     epsilons: Sequence[float],
     *,
-    batch: int = 32,
+    batch: int | None = None,
     progress: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Margin scores and predicted classes of every image at every setting of the grid.
@@ -288,7 +280,7 @@ def sweep_and_classify(
         images: may lie on another device than the network; batches are moved as they are needed.
         temperatures: [A], each above 0.
         epsilons: [B], each at least 0.
-        batch: images per pass.
+        batch: images per pass; none: as many as suit the network's device.
         progress: a label, to show a progress bar.
 
     Returns:
@@ -309,7 +301,7 @@ def score_and_classify(
     images: Tensor,
     settings: Sequence[tuple[float, float]],
     *,
-    batch: int = 32,
+    batch: int | None = None,
     progress: str | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`sweep_and_classify` for any settings instead of a whole grid.
@@ -384,7 +376,7 @@ def responses(
     images: Tensor,
     temperatures: Sequence[float] = (1.0, 1000.0),
     *,
-    batch: int = 32,
+    batch: int | None = None,
     progress: str | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """What a network says of each unperturbed image: everything at epsilon = 0 follows from it.
@@ -397,13 +389,13 @@ def responses(
     for part in _batches(network, images, batch, progress):
         gradients, clean = input_gradients(network, part, list(temperatures))
         logits.append(clean.float().cpu())
-        norms.append(torch.stack([g.double().abs().flatten(1).sum(1).float().cpu() for g in gradients]))
+        norms.append(torch.stack([devices.double(g).abs().flatten(1).sum(1).float().cpu() for g in gradients]))
     return torch.cat(logits).numpy(), torch.cat(norms, dim=1).numpy()
 
 
-def _batches(network: nn.Module, images: Tensor, batch: int, progress: str | None) -> Iterator[Tensor]:
-    first = next(network.parameters(), None)
-    device = images.device if first is None else first.device
-    parts = images.split(batch)
-    for part in tqdm(parts, desc=progress, unit="batch", leave=False, disable=progress is None):
-        yield part.to(device)
+def _batches(network: nn.Module, images: Tensor, batch: int | None, progress: str | None) -> Iterator[Tensor]:
+    where = devices.of(network)
+    parts = images.split(batch or devices.images_per_pass(where))
+    with devices.exact(where):
+        for part in tqdm(parts, desc=progress, unit="batch", leave=False, disable=progress is None):
+            yield part.to(where)

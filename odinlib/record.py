@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from odinlib import artefacts, datasets, experiments
+from odinlib import artefacts, datasets, devices, experiments
 from odinlib.artefacts import MANIFEST, Artefact
 from odinlib.distances import distance
 from odinlib.errors import Missing, UserError
@@ -84,7 +84,7 @@ def import_weights(
             return path, found
         raise UserError(f"{path} was imported with another mean or std", remedy="delete it first")
     try:
-        card["accuracy"] = train.accuracy(network.to(train.device()), datasets.load(id_set, "test"), batch=32)
+        card["accuracy"] = train.accuracy(network.to(devices.device()), datasets.load(id_set, "test"), batch=32)
     except Missing as reason:
         card["accuracy_note"] = f"not measured: {reason}"
     origin = profile.origins.get(f"{name}_{id_set}") or note or f"imported from {card['source']}"

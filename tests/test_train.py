@@ -16,7 +16,7 @@ from odinlib.datasets.imageset import ImageSet
 from odinlib.errors import UserError
 from odinlib.networks import build
 from odinlib.networks import train as training
-from odinlib.networks.train import PAPER_RECIPES, Recipe, accuracy, device, train
+from odinlib.networks.train import PAPER_RECIPES, Recipe, accuracy, train
 
 QUICK = Recipe(epochs=3, batch=16, weight_decay=1e-4, learning_rate=0.05)
 DENSE = Recipe(epochs=3, batch=16, weight_decay=0, learning_rate=0.01, optimiser="adam", padding=0, flip=False)
@@ -288,17 +288,6 @@ def test_the_bar_tells_the_batches_and_can_be_silent(capfd):
     assert capfd.readouterr() == ("", "")
     train(network, bright_or_dark(), DENSE, seed=0, device="cpu")
     assert "train mlp-8x1: 100%" in capfd.readouterr().err
-
-
-def test_devices():
-    assert device("cpu") == torch.device("cpu")
-    assert device("auto").type in ("cuda", "mps", "cpu")
-    assert device(torch.device("meta")) == torch.device("meta")
-    with pytest.raises(UserError, match="did you mean 'cuda'"):
-        device("cudda")
-    if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="not on this machine"):
-            device("cuda:0")
 
 
 # --- Several processes --------------------------------------------------------------------------------------

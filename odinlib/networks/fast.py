@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from odinlib import devices
 from odinlib.errors import UserError, check_choice
 from odinlib.networks.densenet import DenseNet
 from odinlib.networks.wideresnet import Residual
@@ -55,14 +56,15 @@ def fast(network: nn.Module, precision: str = "float32", compile: bool = False, 
     gradient go through in small parts, so that memory does not grow with N.
 
     Args:
-        network: any. A DenseNet-BC gains most; a Wide ResNet has half of its batch norms folded; all get channels last.
+        network: any. A DenseNet-BC gains most, on a device with float64 to fold its weights in; a Wide ResNet has half
+            of its batch norms folded; all get channels last.
         precision: "float32" changes nothing beyond rounding. "bfloat16" does: passes without gradients keep 8 bits,
             except in the first layer, which must resolve perturbations of 1/5000, and in the last. Gradients stay in
             float32, because ODIN uses their signs. `benchmarks` has what this changes in each measure.
         compile: leave the work to `torch.compile` instead of the form written here; for CUDA. On a CPU it takes minutes
             and gains nothing for a DenseNet-BC. Exact but for rounding.
         micro: images that go through the network together; none: on a CPU, 4 in each thread through a DenseNet-BC (of
-            which twice as many in bfloat16) and 32 through others; on CUDA, 256. It is not probed for: around 4, what
+            which twice as many in bfloat16) and 32 through others; on a GPU, 256. It is not probed for: around 4, what
             another number gains or loses is less than what the machine varies by.
 
     >>> from odinlib.networks import build
@@ -73,15 +75,16 @@ def fast(network: nn.Module, precision: str = "float32", compile: bool = False, 
     check_choice("precision", precision, PRECISIONS)
     if micro is not None and (not isinstance(micro, int) or isinstance(micro, bool) or micro < 1):
         raise UserError(f"micro is {micro!r}", expected="a whole number, at least 1")
+    where = devices.of(network)
+    ours = network if isinstance(network, DenseNet) and not compile and devices.has_float64(where) else None
     if micro is None:
-        on_cpu = next((p.device.type for p in network.parameters()), "cpu") == "cpu"
-        micro = (4 if isinstance(network, DenseNet) else 32) if on_cpu else 256
-    if isinstance(network, DenseNet) and not compile:
-        if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
+        micro = 4 if ours and where.type == "cpu" else devices.images_per_pass(where)
+    if ours is not None:
+        if not all(torch.isfinite(value).all() for value in ours.state_dict().values()):
             raise UserError(
                 "the network's weights hold NaN or infinite values", remedy="train it again, or load others"
             )
-        return FastDenseNet(network, PRECISIONS[precision], micro)
+        return FastDenseNet(ours, PRECISIONS[precision], micro)
     return Frozen(network, PRECISIONS[precision], compile, micro)
 
 
@@ -148,7 +151,7 @@ class FastDenseNet(nn.Module):
         self.first = nn.Parameter(first, requires_grad=False)
         self.exact = _stages(network, torch.float32)
         self.stages = self.exact if dtype == torch.float32 else _stages(network, dtype)
-        self.workers = 1 if self.first.is_cuda else MOST_WORKERS
+        self.workers = MOST_WORKERS if self.first.device.type == "cpu" else 1
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K] in float32 of `images` [N, C, H, W] in [0, 1]."""
@@ -466,7 +469,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tens
     On a CPU by oneDNN: on processors not of its maker's, the library that `F.linear` calls for float32 leaves half of
     the vector unit idle (105 against 230 GFLOP/s on one core of a Zen 5). oneDNN also applies the ReLU on the way.
     """
-    if x.is_cuda or _ONEDNN is None:
+    if x.device.type != "cpu" or _ONEDNN is None:
         found = F.linear(x, weight, None if bias is None else bias.to(x.dtype))
         return found.relu_() if relu else found
     flat: Tensor = _ONEDNN(x.reshape(-1, x.shape[-1]), weight, bias, "relu" if relu else "none", [], "")

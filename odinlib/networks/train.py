@@ -35,6 +35,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from odinlib import devices
 from odinlib.artefacts import write_atomically
 from odinlib.errors import UserError, check_choice, check_number
 from odinlib.networks.classifier import Classifier
@@ -44,7 +45,6 @@ if TYPE_CHECKING:
 
 OPTIMISERS = ("sgd", "adam")
 PRECISIONS = ("float32", "bfloat16")
-DEVICES = ("auto", "cuda", "mps", "cpu")
 
 History = list[dict[str, float]]
 
@@ -135,9 +135,9 @@ def train(
     Raises:
         UserError: the labels do not fit, the checkpoint is another training's, or the loss is not finite.
     """
-    where = _device(device)
+    where = devices.device(device)
     _labels(network, image_set)
-    with _processes(where) as (where, rank, world), _numerics(where):
+    with _processes(where) as (where, rank, world), devices.exact(where):
         network.to(where).to(memory_format=torch.channels_last).train()
         data = _Batches(image_set, recipe, where)
         optimiser = _optimiser(network, recipe)
@@ -201,9 +201,8 @@ def accuracy(network: Classifier, image_set: "ImageSet", batch: int | None = Non
     where, training = network.mean.device, network.training
     network.eval()
     correct = 0
-    # A CPU is fastest while the activations stay in its cache: with DenseNet-BC-100.
-    batch = batch or (32 if where.type == "cpu" else 256)
-    with torch.inference_mode():
+    batch = batch or devices.images_per_pass(where)
+    with torch.inference_mode(), devices.exact(where):
         for at in range(0, len(image_set.images), batch):
             chosen = np.arange(at, min(at + batch, len(image_set.images)))
             images = image_set.tensor(chosen).to(where, memory_format=torch.channels_last)
@@ -211,26 +210,6 @@ def accuracy(network: Classifier, image_set: "ImageSet", batch: int | None = Non
             correct += int((network(images).argmax(1) == labels).sum())
     network.train(training)
     return correct / len(image_set.images)
-
-
-def device(choice: str | torch.device = "auto") -> torch.device:
-    """The device of that name; `auto` is CUDA, then MPS, then the CPU, whichever is there first.
-
-    >>> device("cpu")
-    device(type='cpu')
-    """
-    if isinstance(choice, torch.device):
-        return choice
-    check_choice("device", choice.partition(":")[0], DEVICES)
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if choice == "auto":
-        return torch.device(next(name for name in DEVICES if there.get(name)))
-    if not there[choice.partition(":")[0]]:
-        raise UserError(f"device {choice} is not on this machine", remedy="choose auto")
-    return torch.device(choice)
-
-
-_device = device  # `train` has an argument of that name
 
 
 class _Batches:
@@ -349,16 +328,6 @@ def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.Adam(network.parameters(), **common)
     nesterov = recipe.nesterov and recipe.momentum > 0
     return torch.optim.SGD(network.parameters(), momentum=recipe.momentum, nesterov=nesterov, **common)
-
-
-@contextlib.contextmanager
-def _numerics(where: torch.device) -> Iterator[None]:
-    """On CUDA, kernels that give the same bits every time, and float32 that is float32."""
-    if where.type != "cuda":
-        yield
-        return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
 
 
 @contextlib.contextmanager

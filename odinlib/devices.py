@@ -1,0 +1,67 @@
+"""Where networks run, and what differs from place to place: the CPU, NVIDIA's GPUs (CUDA) and Apple's (MPS)."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from odinlib.errors import UserError, check_choice
+
+DEVICES = ("auto", "cuda", "mps", "cpu")
+_WITHOUT_FLOAT64 = {"mps"}
+
+
+def device(choice: str | torch.device = "auto") -> torch.device:
+    """The device of that name; `auto` is CUDA, then MPS, then the CPU, whichever is there first.
+
+    >>> device("cpu")
+    device(type='cpu')
+    """
+    if isinstance(choice, torch.device):
+        return choice
+    check_choice("device", choice.partition(":")[0], DEVICES)
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if choice == "auto":
+        return torch.device(next(name for name in DEVICES if there.get(name)))
+    if not there[choice.partition(":")[0]]:
+        raise UserError(f"device {choice} is not on this machine", remedy="choose auto")
+    return torch.device(choice)
+
+
+def of(network: nn.Module) -> torch.device:
+    """The device that a network lies on; the CPU, if nothing of it lies anywhere."""
+    return next((tensor.device for tensor in (*network.parameters(), *network.buffers())), torch.device("cpu"))
+
+
+def has_float64(where: torch.device) -> bool:
+    """Whether the device can compute in float64."""
+    return where.type not in _WITHOUT_FLOAT64
+
+
+def double(x: Tensor) -> Tensor:
+    """`x` in float64, on its own device, or on the CPU where that one has no float64."""
+    return (x if has_float64(x.device) else x.cpu()).double()
+
+
+def images_per_pass(where: torch.device) -> int:
+    """How many images to give a network together: few enough for a CPU's cache, enough for a GPU to be busy.
+
+    >>> images_per_pass(torch.device("cpu"))
+    32
+    """
+    return 32 if where.type == "cpu" else 256
+
+
+@contextlib.contextmanager
+def exact(where: torch.device) -> Iterator[None]:
+    """While this lasts: float32 that is float32, and the same bits every time.
+
+    It matters on CUDA, where PyTorch lets cuDNN round the factors of a convolution to 10 bits (TF32) unless told
+    otherwise: that is coarser than many of ODIN's perturbations.
+    """
+    if where.type != "cuda":
+        yield
+        return
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        yield
