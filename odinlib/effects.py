@@ -244,6 +244,20 @@ def mean_scores(profile: Profile, name: str, id_set: str) -> pd.DataFrame:
     return pd.DataFrame({"temperature": largest, "epsilon": profile.epsilons, "score": scores.numpy()})
 
 
+def size_settings(
+    profile: Profile, name: str, id_set: str, ood_set: str, sizes: Sequence[int] | None = None
+) -> dict[int, odin.Setting]:
+    """T and epsilon tuned on the first so many held-out images, for each of `sizes`; see `tuning_size_effect`."""
+    grid_in, grid_out = (
+        experiments.grid(profile, name, id_set, images, holdout=max(profile.tuning_sizes))
+        for images in (id_set, ood_set)
+    )
+    return {
+        size: odin.tune(grid_in[..., :size], grid_out[..., :size], profile.temperatures, profile.epsilons, profile.tpr)
+        for size in sizes or profile.tuning_sizes
+    }
+
+
 def tuning_size_effect(
     profile: Profile, name: str, id_set: str, ood_sets: Sequence[str], sizes: Sequence[int] | None = None
 ) -> pd.DataFrame:
@@ -262,15 +276,9 @@ def tuning_size_effect(
     Returns:
         Columns ood_set, size, temperature, epsilon, fpr.
     """
-    largest = max(profile.tuning_sizes)
-    grid_in = experiments.grid(profile, name, id_set, id_set, holdout=largest)
-    rows = []
+    largest, rows = max(profile.tuning_sizes), []
     for ood_set in ood_sets:
-        grid_out = experiments.grid(profile, name, id_set, ood_set, holdout=largest)
-        for size in sizes or profile.tuning_sizes:
-            setting = odin.tune(
-                grid_in[..., :size], grid_out[..., :size], profile.temperatures, profile.epsilons, profile.tpr
-            )
+        for size, setting in size_settings(profile, name, id_set, ood_set, sizes).items():
             scores_in, scores_out = (
                 # The held-out images of the largest tuning set come first in the split's order, so the test images
                 # of the usual split from there on are in no tuning set.

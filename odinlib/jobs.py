@@ -21,6 +21,8 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
     sets = list(dict.fromkeys((*own, *near)))
     first = id_set == profile.id_sets[0]
     across = first and name in profile.networks[:2]  # Appendix H: tuned on one set, tested on another
+    leading = first and name == profile.networks[0]
+    sizes = (profile.tuning_size_sets or profile.ood_sets[id_set]) if leading else ()  # Figure 15
     absent: set[str] = set()
 
     def each(what: str, wanted: Iterable[str], job: Callable[[str], object]) -> Iterator[str]:
@@ -45,6 +47,9 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
         chosen = [experiments.tune(profile, name, id_set, ood_set) for ood_set in tuned_on]
         if across:
             chosen += effects.rule_settings(profile, name, id_set, there(profile.ood_sets[id_set])).values()
+        for ood_set in there(sizes):
+            if images in (id_set, ood_set):
+                chosen += effects.size_settings(profile, name, id_set, ood_set).values()
         if first:
             chosen += [
                 experiments.headline_setting(profile),
@@ -59,24 +64,24 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
     if id_set == profile.grey_id_set:
         return
     yield from each("grid", sets, lambda images: experiments.grid(profile, name, id_set, images))
-    yield from each("scores", sets, tuned)
-    if first and name in profile.networks:
-        yield from each("curves", own, lambda images: experiments.curve(profile, name, id_set, images))
-    sizes = profile.tuning_size_sets or profile.ood_sets[id_set]
-    if first and name == profile.networks[0]:
-        resampled = profile.resampled.get(id_set, ())
-        yield from each("curves", resampled, lambda images: experiments.curve(profile, name, id_set, images))
+    if leading:
         largest = max(profile.tuning_sizes)
 
         def larger(images: str) -> None:
             experiments.grid(profile, name, id_set, images, holdout=largest)
 
         yield from each("larger grid", (id_set, *sizes), larger)
+    yield from each("scores", sets, tuned)
+    if first and name in profile.networks:
+        yield from each("curves", own, lambda images: experiments.curve(profile, name, id_set, images))
+    if leading:
+        resampled = profile.resampled.get(id_set, ())
+        yield from each("curves", resampled, lambda images: experiments.curve(profile, name, id_set, images))
     ood_sets = there(profile.ood_sets[id_set])
     if across and ood_sets:
         effects.transfer(profile, name, id_set, ood_sets)
         effects.tuning_rules(profile, name, id_set, ood_sets)
-        if name == profile.networks[0]:
+        if leading:
             effects.tuning_size_effect(profile, name, id_set, there(sizes))
         yield f"{name} ({id_set}) across tuning sets"
     if name == profile.networks[0]:

@@ -107,6 +107,9 @@ def input_gradients(network: nn.Module, images: Tensor, temperatures: Sequence[f
     Returns:
         A gradient [N, C, H, W] for each temperature, and the clean logits [N, K].
     """
+    if not temperatures:  # nothing to differentiate: one forward pass that keeps nothing
+        with torch.no_grad():
+            return [], network(images)
     faster: Any = getattr(network, "input_gradients", None)
     if faster is not None:  # a network that knows a faster way to the same numbers
         return faster(images, temperatures)

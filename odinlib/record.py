@@ -84,7 +84,7 @@ def import_weights(
             return path, found
         raise UserError(f"{path} was imported with another mean or std", remedy="delete it first")
     try:
-        card["accuracy"] = train.accuracy(network.to(devices.device()), datasets.load(id_set, "test"), batch=32)
+        card["accuracy"] = train.accuracy(network.to(devices.device()), datasets.load(id_set, "test"))
     except Missing as reason:
         card["accuracy_note"] = f"not measured: {reason}"
     origin = profile.origins.get(f"{name}_{id_set}") or note or f"imported from {card['source']}"

@@ -16,8 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
 
 NAME = "meta"
-#: What may take tensors of both devices: copies, and the indices of a gather that lies on the device itself.
-_BETWEEN = {"_to_copy", "copy_", "index", "index_put_", "_index_put_impl_"}
+_INDEXED = {"index", "index_put_", "_index_put_impl_"}  # what lies on the device may be indexed from the CPU
 
 
 class OnDevice(torch.Tensor):
@@ -85,12 +84,13 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], float64: bool) -> Any:
     there = [x for x in tensors if isinstance(x, OnDevice)]
     here = [x for x in tensors if not isinstance(x, OnDevice) and x.ndim]
     name = func.name().partition("::")[2].partition(".")[0]
-    if there and here and not (name in _BETWEEN and (name in ("_to_copy", "copy_") or isinstance(args[0], OnDevice))):
+    first_there = bool(args) and isinstance(args[0], OnDevice)
+    if there and here and name != "copy_" and not (name in _INDEXED and first_there):
         raise RuntimeError(f"{name}: expected all tensors on the same device, but found at least two, {NAME} and cpu")
     asked = kwargs.get("device")
     on_device = bool(there) if asked is None else torch.device(asked).type == NAME
     if name == "copy_":
-        on_device = isinstance(args[0], OnDevice)
+        on_device = first_there
     if asked is not None:
         kwargs = {**kwargs, "device": "cpu"}
     known = {id(x.inner): x for x in there}
@@ -103,7 +103,7 @@ def _run(func: Any, args: Any, kwargs: dict[str, Any], float64: bool) -> Any:
             return x
         if x.dtype == torch.float64 and not float64:
             raise TypeError(f"{name}: this device has no float64")
-        return known.get(id(x)) if id(x) in known else OnDevice(x)
+        return known[id(x)] if id(x) in known else OnDevice(x)
 
     return tree_map(outside, func(*tree_map(inside, args), **tree_map(inside, kwargs)))
 

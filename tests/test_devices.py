@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from other_device import OnDevice, emulated
+from test_fast import network
 
 from odinlib import analysis, datasets, devices, experiments, jobs, metrics, networks, odin
 from odinlib.errors import UserError
@@ -19,14 +20,8 @@ NAMES = ("densenet-bc-10-4", "wrn-10-1", "mlp-8x1")
 
 
 def here(name: str) -> networks.Classifier:
-    """A network on the CPU, always with the same weights, and with statistics of its own in every batch norm."""
-    network = networks.build(name, classes=4, size=8, seed=0)
-    generator = torch.Generator().manual_seed(1)
-    for module in network.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.3, generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
-    return network.eval()
+    """A network on the CPU, always with the same weights."""
+    return network(name, classes=4, channels=3, size=8)
 
 
 def images(count: int = 5) -> torch.Tensor:
@@ -69,9 +64,9 @@ def test_the_emulated_device_does_not_meet_the_cpu(monkeypatch):
 @pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_scores_and_gradients_are_those_of_the_cpu(place, name, quick):
-    network, x = here(name), images()
-    scores = odin.sweep(network, x, *GRID)
-    logits, norms = odin.responses(network, x)
+    x = images()
+    scores = odin.sweep(here(name), x, *GRID)
+    logits, norms = odin.responses(here(name), x)
     there = here(name).to(place)
     there = fast(there) if quick else there
     assert devices.of(there).type == place.type
@@ -88,9 +83,7 @@ def test_the_form_written_here_needs_float64(place):
 
 def test_a_detector_takes_images_from_the_cpu(place):
     inside, outside = images(30), images(30) ** 4
-    detectors = [
-        odin.ODIN(network).fit(inside, outside, *GRID) for network in (here(NAMES[0]), here(NAMES[0]).to(place))
-    ]
+    detectors = [odin.ODIN(made).fit(inside, outside, *GRID) for made in (here(NAMES[0]), here(NAMES[0]).to(place))]
     on_cpu, there = detectors
     assert (there.temperature, there.epsilon) == (on_cpu.temperature, on_cpu.epsilon)
     assert there.threshold == pytest.approx(on_cpu.threshold, rel=1e-4)
@@ -119,29 +112,28 @@ def test_training_gives_what_it_gives_on_the_cpu(place, optimiser):
     recipe = dataclasses.replace(QUICK, optimiser=optimiser)
     histories, accuracies = [], []
     for where in (torch.device("cpu"), place):
-        network = networks.build("densenet-bc-10-4", classes=4, size=16, seed=0)
-        histories.append(train(network, found, recipe, seed=0, device=where, progress=False))
-        accuracies.append(accuracy(network, found))
-        assert devices.of(network).type == where.type
+        made = networks.build("densenet-bc-10-4", classes=4, size=16, seed=0)
+        histories.append(train(made, found, recipe, seed=0, device=where, progress=False))
+        accuracies.append(accuracy(made, found))
+        assert devices.of(made).type == where.type
     losses = [[entry["loss"] for entry in history] for history in histories]
     assert losses[1] == pytest.approx(losses[0], rel=1e-3) and accuracies[1] == pytest.approx(accuracies[0], abs=0.05)
 
 
 def test_the_whole_protocol(place, tiny, tmp_path, monkeypatch):
     """All that `odin respond` does, from training to the distances; its measures are those of the CPU's run."""
-    network, id_set = "densenet-bc-10-4", tiny.id_sets[0]
+    name, id_set = "densenet-bc-10-4", tiny.id_sets[0]
     profile = dataclasses.replace(
-        tiny, networks=(network, *tiny.networks[1:]), recipes={**tiny.recipes, "densenet-bc": QUICK}
+        tiny, networks=(name, *tiny.networks[1:]), recipes={**tiny.recipes, "densenet-bc": QUICK}
     )
     measured = []
     for where in ("cpu", place):
         monkeypatch.setenv("ODINLIB_RESULTS", str(tmp_path / str(where)))
         there = dataclasses.replace(profile, device=where)
-        assert not any(line.startswith("without") for line in jobs.respond(there, network, id_set))
-        measured.append(experiments.detections(there, [(network, id_set, s) for s in tiny.ood_sets[id_set]])[0])
-    assert np.allclose(
-        measured[0].value, measured[1].value, atol=5
-    )  # percent of 40 images: two of them may change places
+        assert not any(line.startswith("without") for line in jobs.respond(there, name, id_set))
+        measured.append(experiments.detections(there, [(name, id_set, s) for s in tiny.ood_sets[id_set]])[0])
+    # In percent of 40 images, of which two may change places.
+    assert np.allclose(measured[0].value, measured[1].value, atol=5)
     assert (measured[0].method == measured[1].method).all() and len(measured[0]) == 2 * 5 * len(tiny.ood_sets[id_set])
 
 
