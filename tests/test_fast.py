@@ -90,6 +90,26 @@ def test_autograd_goes_through(case):
     assert all(p.grad is None for p in found.parameters())
 
 
+@pytest.mark.parametrize("name", ["densenet-bc-16-4", "wrn-10-1"])
+@pytest.mark.parametrize("trained", [32, 18])
+@pytest.mark.parametrize("size", [13, 16, 32, 36, 64])
+def test_images_of_another_size_than_the_trained_one(name, trained, size):
+    found = network(name, 3, 3, trained)
+    reference, form = copy.deepcopy(found).double(), fast(found, micro=2)
+    images = torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(2))
+    assert relative(form(images), reference(images.double())) < 1e-5
+    assert relative(fast(found, "bfloat16")(images), reference(images.double())) < 0.05
+    ours, _ = odin.input_gradients(form, images, TEMPERATURES)
+    theirs, _ = odin.input_gradients(reference, images.double(), TEMPERATURES)
+    for gradient, exact in zip(ours, theirs, strict=True):
+        assert relative(gradient, exact) < 1e-4
+    moving = images.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(odin.margin_score(form(moving), 1.0).sum(), moving)
+    exact = images.double().requires_grad_()
+    (exact,) = torch.autograd.grad(odin.margin_score(reference(exact), 1.0).sum(), exact)
+    assert relative(gradient, exact) < 1e-4
+
+
 def test_a_sure_network_still_has_a_gradient():
     """In float32 1 - p vanishes at p = 1 - 1e-9; the sum of the other probabilities does not."""
     found, reference, images = example(*CASES[0])

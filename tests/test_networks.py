@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -106,6 +107,34 @@ def test_wide_resnet_halves_the_resolution_twice_and_densenet_too():
         network.block3.register_forward_hook(lambda _m, _i, out, shapes=shapes: shapes.append(out.shape[2:]))
         network(torch.rand(1, 3, 32, 32))
         assert shapes == [(8, 8)]
+
+
+@pytest.mark.parametrize(("name", "trained"), [("densenet-bc-10-4", 13), ("wrn-10-1", 13)])
+def test_the_window_is_as_large_as_the_last_maps_at_the_trained_size(name, trained):
+    """At an odd size the pooling of one family leaves out the last row, the convolutions of the other keep it."""
+    for size in (trained, 32, 16):
+        network = build(name, 2, size=size, seed=0).eval()
+        shapes = []
+        network.bn1.register_forward_hook(lambda _m, _i, out, shapes=shapes: shapes.append(tuple(out.shape[2:])))
+        network(torch.rand(1, 3, size, size))
+        assert shapes == [(network.window, network.window)]
+
+
+@pytest.mark.parametrize("name", ["densenet-bc-10-4", "wrn-10-1"])
+@pytest.mark.parametrize("trained", [32, 18])
+@pytest.mark.parametrize("size", [(13, 13), (16, 16), (32, 32), (36, 36), (64, 64), (16, 64)])
+def test_images_of_another_size_are_pooled_over_the_authors_window(name, trained, size):
+    network = build(name, 5, size=trained, seed=0).eval()
+    kept = []
+    network.bn1.register_forward_hook(lambda _m, _i, out: kept.append(out.clone()))
+    logits = network(torch.rand(3, 3, *size))
+    maps = kept[0].relu()
+    kernel = [min(network.window, side) for side in maps.shape[2:]]
+    expected = network.fc(F.avg_pool2d(maps, kernel)[..., 0, 0])
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
+    if size == (36, 36) and trained == 32:  # as the authors released them: the ninth row and column do not count
+        assert maps.shape[2:] == (9, 9)
+        assert torch.equal(network.fc(maps[..., :8, :8].mean((2, 3))), logits)
 
 
 @settings(max_examples=30, deadline=None)

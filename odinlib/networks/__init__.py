@@ -36,7 +36,8 @@ def build(
         name: `densenet-bc-<depth>-<growth>`, `wrn-<depth>-<width>` or `mlp-<width>x<layers>`.
         classes: the number of logits, at least 2.
         channels: of the images.
-        size: height and width of the images in pixels. Only an MLP depends on it.
+        size: height and width of the images to train on, in pixels. An MLP takes no others; the convolutional families
+            do, and see of their last maps as much as there is of such an image (`classifier.pooled`).
         mean, std: per channel, in pixel units of [0, 1]; none: 0 and 1, that is, no normalisation.
         seed: equal seeds give equal weights, and PyTorch's own generator is left as it was; none: draw
             from that.

@@ -50,6 +50,22 @@ class Classifier(nn.Module):
         raise NotImplementedError
 
 
+def pooled(maps: Tensor, window: int, dtype: torch.dtype | None = None) -> Tensor:
+    """The features [N, C] that a classifier reads: the means of the last maps [N, C, H, W], over a window of them.
+
+    The window lies at the top left and is as large as the last maps of an image of the size that the network was
+    trained on, a quarter of it; maps that are smaller are taken whole. So it is in the code of the paper's authors,
+    `avg_pool2d(x, 8)` for networks trained at 32 x 32, and it matters: their cropped images were released at 36 x 36,
+    whose last maps are 9 x 9, and the ninth row and column do not count.
+
+    Args:
+        maps: the last ones, activated.
+        window: height and width, in pixels of these maps.
+        dtype: to sum in; none: that of the maps.
+    """
+    return maps[..., :window, :window].mean((2, 3), dtype=dtype)
+
+
 def initialise(network: nn.Module) -> None:
     """The initialisation of both original convolutional families.
 

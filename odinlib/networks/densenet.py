@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from odinlib.networks.classifier import Classifier, initialise
+from odinlib.networks.classifier import Classifier, initialise, pooled
 
 
 class DenseNet(Classifier):
     """DenseNet-BC for small images; the height and width can be any number of pixels from 4.
+
+    Images may have another size than `size`, that of training: see :func:`pooled` for what the classifier takes then.
 
     Args:
         depth: 6 n + 4, for blocks of n layers.
@@ -47,6 +49,7 @@ class DenseNet(Classifier):
         self.block3 = DenseBlock(width, growth, layers)
         width += layers * growth
         self.bn1 = nn.BatchNorm2d(width)
+        self.window = size // 4  # the transitions' pooling leaves out the last row of an odd number
         self.fc = nn.Linear(width, classes)
         initialise(self)
 
@@ -55,7 +58,7 @@ class DenseNet(Classifier):
         x = self.trans1(self.block1(self.conv1(x)))
         x = self.block3(self.trans2(self.block2(x)))
         x = F.relu(self.bn1(x), inplace=True)
-        logits: Tensor = self.fc(x.mean((2, 3)))
+        logits: Tensor = self.fc(pooled(x, self.window))
         return logits
 
 

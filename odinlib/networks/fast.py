@@ -36,6 +36,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from odinlib import devices
 from odinlib.errors import UserError, check_choice
+from odinlib.networks.classifier import pooled
 from odinlib.networks.densenet import DenseNet
 from odinlib.networks.wideresnet import Residual
 
@@ -254,6 +255,7 @@ class _Stage:
     gate: _Gate
     weight: Tensor
     bias: Tensor
+    window: int  # of the classifier's pooling; a transition's is 2
 
 
 @dataclass
@@ -280,7 +282,7 @@ def _advance(x: Tensor, stage: _Stage, masks: _Masks | None = None) -> Tensor:
             masks.relus.append(squeezed.sign_())
     gated = stage.gate(block, out=scratch.view(block.shape))
     if stage.weight.ndim == 2:
-        left = F.linear(gated.mean((1, 2), dtype=torch.float32), stage.weight, stage.bias)
+        left = F.linear(pooled(gated.permute(0, 3, 1, 2), stage.window, torch.float32), stage.weight, stage.bias)
     else:
         left = _conv(F.avg_pool2d(gated.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1), stage.weight, stage.bias)
     if masks is not None:
@@ -293,12 +295,13 @@ def _retreat(cotangent: Tensor, stage: _Stage, masks: _Masks) -> Tensor:
     mask = masks.gates[-1]
     n, height, width, _ = mask.shape
     if stage.weight.ndim == 2:
-        block = ((cotangent @ stage.weight) / (height * width))[:, None, None].expand(-1, height, width, -1)
+        rows, columns = min(stage.window, height), min(stage.window, width)
+        block = ((cotangent @ stage.weight) / (rows * columns))[:, None, None].expand(-1, rows, columns, -1)
     else:
         block = _conv(cotangent, _turned(stage.weight)) / 4
         block = block[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).flatten(3, 4).flatten(1, 2)
-        if (height, width) != block.shape[1:3]:  # pooling leaves out the last row and column of an odd number
-            block = F.pad(block, (0, 0, 0, width - block.shape[2], 0, height - block.shape[1]))
+    if (height, width) != block.shape[1:3]:  # what pooling leaves out: beyond the window, or the last of an odd number
+        block = F.pad(block, (0, 0, 0, width - block.shape[2], 0, height - block.shape[1]))
 
     def several(x: Tensor) -> Tensor:
         """[A n, H, W, maps] as [A, n, H, W, maps]: the masks are the same for every cotangent."""
@@ -365,7 +368,7 @@ def _stages(network: DenseNet, dtype: torch.dtype) -> list[_Stage]:
             weight, bias = _behind(gate, network.fc.weight.double(), network.fc.bias.double(), torch.float32)
         else:  # into the block that was folded just before
             weight, bias = _behind(gate, end.conv1.weight.double(), stages[0].offset.double(), dtype)
-        stages.insert(0, _Stage(offset[: layers[0].width].float(), layers, gate, weight, bias))
+        stages.insert(0, _Stage(offset[: layers[0].width].float(), layers, gate, weight, bias, network.window))
     return stages
 
 

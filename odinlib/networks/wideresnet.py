@@ -1,15 +1,18 @@
 """Wide ResNet (Zagoruyko & Komodakis, BMVC 2016), pre-activated, without dropout, as the paper trains it."""
 
+import math
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from odinlib.networks.classifier import Classifier, initialise
+from odinlib.networks.classifier import Classifier, initialise, pooled
 
 
 class WideResNet(Classifier):
     """Three groups of residual blocks of 16 w, 32 w and 64 w maps; any height and width will do.
+
+    Images may have another size than `size`, that of training: see :func:`pooled` for what the classifier takes then.
 
     Args:
         depth: 6 n + 4, for groups of n blocks.
@@ -33,6 +36,7 @@ class WideResNet(Classifier):
         self.block2 = Group(16 * width, 32 * width, blocks, stride=2)
         self.block3 = Group(32 * width, 64 * width, blocks, stride=2)
         self.bn1 = nn.BatchNorm2d(64 * width)
+        self.window = math.ceil(size / 4)  # the convolutions that halve the maps keep the last row of an odd number
         self.fc = nn.Linear(64 * width, classes)
         initialise(self)
 
@@ -40,7 +44,7 @@ class WideResNet(Classifier):
         """Logits [N, classes] of normalised images `x` [N, C, H, W]."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = F.relu(self.bn1(x), inplace=True)
-        logits: Tensor = self.fc(x.mean((2, 3)))
+        logits: Tensor = self.fc(pooled(x, self.window))
         return logits
 
 
