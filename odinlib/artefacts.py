@@ -99,7 +99,8 @@ def save(path: str | Path, arrays: Mapping[str, np.ndarray], config: Config, pro
             buffer = io.BytesIO()
             np.lib.format.write_array(buffer, np.asanyarray(array), allow_pickle=False)
             # np.savez would stamp the time of day into every member; a fixed date keeps the bytes the same.
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0)), buffer.getvalue())
+            member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
+            archive.writestr(member, buffer.getvalue(), zipfile.ZIP_DEFLATED)  # a ZipInfo stores, unless told
 
 
 def load(path: str | Path, config: Config | None = None) -> Artefact:
@@ -151,7 +152,7 @@ def load_or_compute(
     try:
         found = load(path, config)
         if why_not is None:
-            _check_inputs(path, found.provenance.get("inputs", {}), inputs())
+            _check_inputs(path, found.config.get("inputs", {}), inputs())
         return found
     except FileNotFoundError:
         if why_not is not None:
@@ -162,7 +163,7 @@ def load_or_compute(
         print(f"{refusal}: computing it again", file=sys.stderr)
     start = time.perf_counter()
     arrays = dict(compute())
-    save(path, arrays, config, provenance(seconds=time.perf_counter() - start, inputs=dict(inputs())))
+    save(path, arrays, {**config, "inputs": dict(inputs())}, provenance(seconds=time.perf_counter() - start))
     return load(path, config)
 
 
@@ -302,8 +303,11 @@ def _content_digest(arrays: Mapping[str, np.ndarray], config: Config) -> str:
 
 
 def _difference(found: Config, wanted: Config) -> str:
-    """The first entry in which two configurations differ, in words; empty where they are equal."""
-    for key in sorted({*found, *wanted}):
-        if found.get(key) != wanted.get(key):
-            return f"{key} is {found.get(key)!r}, wanted {wanted.get(key)!r}"[:200]
+    """The first entry that was wanted and is not so, in words; empty where there is none. More may be found."""
+    for key in sorted(wanted):
+        if isinstance(wanted[key], Mapping) and isinstance(found.get(key), Mapping):
+            if inner := _difference(found[key], wanted[key]):
+                return inner
+        elif found.get(key) != wanted[key]:
+            return f"{key} is {found.get(key)!r}, wanted {wanted[key]!r}"[:200]
     return ""

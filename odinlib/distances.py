@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from odinlib import analysis, artefacts, experiments
+from odinlib.errors import UserError
 from odinlib.profiles import Profile
 
 
@@ -52,6 +53,9 @@ def distance(
 ) -> Distance:
     """MMD and energy distance between the test images of two sets.
 
+    Images larger than the in-distribution set's are compared by their middle part of that size: of the crops that the
+    paper's authors released, this is all but the black border.
+
     Args:
         profile: says how many images.
         id_set, ood_set: the two sets; one and the same: one half of its images against the other, at random.
@@ -65,12 +69,13 @@ def distance(
     """
 
     def config(of: Profile) -> dict[str, Any]:
-        measured = {"sets": (id_set, ood_set), "images": of.images, "seed": of.seed, "pixels": pixels}
+        measured = {"sets": (id_set, ood_set), "images": of.images, "seed": of.seed, "pixels": pixels, "part": "inner"}
         tested = {"permutations": permutations, "subsample": subsample}
         return {**measured, **tested, "kind": "distance", "format": experiments.FORMAT}
 
     def compute() -> Mapping[str, np.ndarray]:
         v, w = (experiments.image_set(profile, name, id_set).images for name in (id_set, ood_set))
+        w = _inner(w, v.shape[1:3])
         if id_set == ood_set:
             v, w = (v[half] for half in experiments.split(profile, id_set, len(v), len(v) // 2))
         median = analysis.median_distance(v, w, squared=False, pixels=pixels)
@@ -101,3 +106,11 @@ def distance(
     path = experiments.artefact_path(profile, "distances", f"{id_set}/{stem}", config, ".npz")
     arrays = artefacts.load_or_compute(path, config(profile), compute, why_not=why_not).arrays
     return Distance(**{name: value.item() for name, value in arrays.items()})
+
+
+def _inner(images: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    """The middle part [N, *size, C] of images that are larger."""
+    top, left = ((have - want) // 2 for have, want in zip(images.shape[1:3], size, strict=True))
+    if min(top, left) < 0:
+        raise UserError(f"images of {images.shape[1:3]} are compared with {size}", expected="the same size, or larger")
+    return images[:, top : top + size[0], left : left + size[1]]

@@ -21,7 +21,6 @@ import functools
 import json
 import math
 import time
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from odinlib import artefacts, datasets, devices, metrics, networks, odin, profiles
+from odinlib import artefacts, datasets, devices, metrics, networks, odin, profiles, reference, splits
 from odinlib.datasets import ImageSet
 from odinlib.errors import Missing, UserError
 from odinlib.networks import train as training
@@ -44,10 +43,11 @@ from odinlib.profiles import Profile
 METHODS = ("baseline", "odin")
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=tuple[str, ...])
-#: How many images there are, and what makes the arrays of a slice of them (their last axis counts images).
-Work = tuple[int, Callable[[slice], Mapping[str, np.ndarray]]]
+#: How many images the set has, how many are asked for, and what makes the arrays of a slice of them (their last axis
+#: counts images).
+Work = tuple[int, int, Callable[[slice], Mapping[str, np.ndarray]]]
 #: To be raised when a change of code changes the numbers, so that old artefacts are not read.
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -97,10 +97,10 @@ def responses(profile: Profile, name: str, id_set: str, images: str) -> Response
             logits, norms = odin.responses(net, found.tensor(np.arange(len(found))[piece]), (1.0, 1000.0))
             return {"logits": logits.T, "gradient_norms": norms, "labels": labels[piece]}
 
-        return len(found), compute
+        return len(found), len(found), compute
 
     def config(of: Profile) -> dict[str, Any]:
-        return {**_set_config(of, name, id_set, images), "kind": "responses"}
+        return {**_set_config(of, name, id_set, images, "first"), "kind": "responses"}
 
     arrays = _artefact(profile, "responses", name, id_set, images, config, work)
     labels = arrays["labels"]
@@ -139,13 +139,10 @@ def held_out_scores(profile: Profile, name: str, id_set: str, images: str, start
 
     def config(of: Profile) -> dict[str, Any]:
         return {
-            **_set_config(of, name, id_set, images),
-            "kind": "grid",
+            **_set_config(of, name, id_set, images, of.split, start, stop if start else of.holdout),
+            "kind": "scores",
             "temperatures": of.temperatures,
             "epsilons": of.epsilons,
-            "holdout": stop if start else of.holdout,
-            **({"from": start} if start else {}),
-            "split": of.split,
         }
 
     stem = f"{images}_{start}-{stop}" if start else images
@@ -171,13 +168,10 @@ def _curve(profile: Profile, name: str, id_set: str, images: str) -> artefacts.A
 
     def config(of: Profile) -> dict[str, Any]:
         return {
-            **_set_config(of, name, id_set, images),
-            "kind": "curve",
+            **_set_config(of, name, id_set, images, of.split, of.holdout, of.curve_images and of.holdout + of.curve_images),
+            "kind": "scores",
             "temperatures": curve_temperatures(of),
             "epsilons": of.epsilons,
-            "holdout": of.holdout,
-            "curve_images": of.curve_images,
-            "split": of.split,
         }
 
     return _artefact(profile, "curves", name, id_set, images, config, work)
@@ -212,7 +206,7 @@ def score_together(
     wanted = {}
     for temperature, epsilon in sorted(set(settings)):
         stem, config = _score_artefact(name, id_set, images, temperature, epsilon)
-        path = artefact_path(profile, "scores", f"{name}_{id_set}/{stem}", config, ".npz")
+        path = artefact_path(profile, "scores", f"{key(profile, name, id_set)}/{stem}", config, ".npz")
         if epsilon > 0 and not _on_curve(profile, id_set, temperature, epsilon) and not path.exists():
             wanted[temperature, epsilon] = path, config(profile)
     if len(wanted) < 2:
@@ -249,7 +243,7 @@ def _sweep_test_images(
     def compute(piece: slice) -> Mapping[str, np.ndarray]:
         return {"scores": odin.score_and_classify(net, found.tensor(test[piece]), settings)[0].float().numpy()}
 
-    return len(test), compute
+    return len(found), len(test), compute
 
 
 def _score_artefact(
@@ -259,12 +253,10 @@ def _score_artefact(
 
     def config(of: Profile) -> dict[str, Any]:
         return {
-            **_set_config(of, name, id_set, images),
+            **_set_config(of, name, id_set, images, of.split, of.holdout),
             "kind": "scores",
-            "temperature": temperature,
-            "epsilon": epsilon,
-            "holdout": of.holdout,
-            "split": of.split,
+            "temperatures": [temperature],
+            "epsilons": [epsilon],
         }
 
     return f"{images}_T{temperature:g}_e{epsilon:g}", config
@@ -284,9 +276,7 @@ def split(profile: Profile, images: str, count: int, holdout: int) -> tuple[np.n
     """
     if count <= holdout:
         raise UserError(f"{images} has {count} images", expected=f"more than the {holdout} that are held out")
-    order = np.arange(count)
-    if profile.split == "random":
-        order = np.random.default_rng([profile.seed, zlib.crc32(images.encode())]).permutation(count)
+    order = splits.draw(profile.split, images, profile.seed).order(count)
     return order[:holdout], order[holdout:]
 
 
@@ -409,7 +399,12 @@ def network_path(profile: Profile, name: str, id_set: str) -> Path:
     def config(of: Profile) -> dict[str, Any]:
         return _network_config(of, name, id_set)
 
-    return artefact_path(profile, "networks", f"{name}_{id_set}", config, ".safetensors")
+    return artefact_path(profile, "networks", key(profile, name, id_set), config, ".safetensors")
+
+
+def key(profile: Profile, name: str, id_set: str) -> str:
+    """What the files of a trained network are called by: the network, its ID set and its training."""
+    return f"{name}_{id_set}_{profile.training(name, id_set)}"
 
 
 def card(profile: Profile, name: str, id_set: str) -> dict[str, Any]:
@@ -423,6 +418,14 @@ def card(profile: Profile, name: str, id_set: str) -> dict[str, Any]:
         network(profile, name, id_set)
     found: dict[str, Any] = json.loads(path.read_text())
     return found
+
+
+def paper_settings(profile: Profile, name: str, id_set: str) -> list[tuple[float, float]]:
+    """Every (T, epsilon) that the paper prints for a network on an ID set (Tables 4 to 9)."""
+    found = reference.settings.settings(reference.tables())
+    of = (found.network == profile.paper_name(name)) & (found.id_set == profile.paper_name(id_set))
+    printed = found[of].dropna()
+    return sorted({(row.temperature, row.epsilon) for row in printed.itertuples()})
 
 
 def headline_setting(profile: Profile) -> odin.Setting:
@@ -451,9 +454,9 @@ def _network(path: Path, config_digest: str, device: str) -> nn.Module:
 
 def _train(profile: Profile, name: str, id_set: str, path: Path) -> None:
     config = _network_config(profile, name, id_set)
-    origin = profile.origins.get(f"{name}_{id_set}")
-    if origin:
-        raise Missing(f"{path} is not there", remedy=f"bring the weights ({origin}) with `odin import-weights`")
+    foreign = profiles.TRAININGS.get(profile.training(name, id_set))
+    if foreign:
+        raise Missing(f"{path} is not there", remedy=f"bring the weights ({foreign}) with `odin import-weights`")
     if not profile.compute:
         raise Missing(f"{path} is not recorded", remedy=_command("train", profile, name, id_set))
     train_set = datasets.load(id_set, "train")
@@ -490,17 +493,22 @@ def _train(profile: Profile, name: str, id_set: str, path: Path) -> None:
 
 
 def _network_config(profile: Profile, name: str, id_set: str) -> dict[str, Any]:
-    origin = profile.origins.get(f"{name}_{id_set}")
-    made = {"origin": origin} if origin else {"recipe": dataclasses.asdict(profile.recipe(name)), "seed": profile.seed}
-    return {"network": name, "id_set": id_set, **made}
+    training = profile.training(name, id_set)
+    own = {} if training in profiles.TRAININGS else {"recipe": dataclasses.asdict(profile.recipe(name))}
+    return {"network": name, "id_set": id_set, "training": training, **own}
 
 
-def _set_config(profile: Profile, name: str, id_set: str, images: str) -> dict[str, Any]:
+def _set_config(
+    profile: Profile, name: str, id_set: str, images: str, split: str, start: int = 0, stop: int | None = None
+) -> dict[str, Any]:
+    """What of a header does not depend on the kind; `start` and `stop` are places in the order of the draw."""
+    limit = None if images in datasets.NOISE else profile.images
+    drawn = {**splits.draw(split, images, profile.seed, limit).as_header(), "start": start}
     return {
         "network": _network_config(profile, name, id_set),
         "set": images,
-        "images": profile.images,
-        "seed": profile.seed,
+        **({"noise_seed": profile.seed} if images in datasets.NOISE else {}),
+        "drawn": {**drawn, **({} if stop is None else {"stop": stop})},
         "format": FORMAT,
     }
 
@@ -514,7 +522,7 @@ def _artefact(
     config: Callable[[Profile], dict[str, Any]],
     work: Callable[[], Work],
 ) -> artefacts.Arrays:
-    path, own = artefact_path(profile, kind, f"{name}_{id_set}/{stem}", config, ".npz"), config(profile)
+    path, own = artefact_path(profile, kind, f"{key(profile, name, id_set)}/{stem}", config, ".npz"), config(profile)
     inputs = functools.partial(_inputs, profile, name, id_set, own["set"])
 
     def compute() -> Mapping[str, np.ndarray]:
@@ -531,7 +539,9 @@ def _artefact(
 def _in_shards(
     path: Path, config: dict[str, Any], title: str, work: Callable[[], Work], inputs: Callable[[], dict[str, str]]
 ) -> Mapping[str, np.ndarray]:
-    count, of_slice = work()
+    total, count, of_slice = work()
+    drawn = {**config["drawn"], "of": total}
+    config["drawn"] = {**drawn, "stop": drawn["start"] + count}
     with tqdm(total=count, desc=title, unit="image", leave=False) as bar:
 
         def counted(piece: slice) -> Mapping[str, np.ndarray]:
@@ -570,7 +580,7 @@ def _sweep(
         arrays = {"scores": scores.float().numpy()}
         return {**arrays, "classes": predicted.numpy().astype(np.int16)} if classes else arrays
 
-    return len(indices), compute
+    return len(found), len(indices), compute
 
 
 def artefact_path(

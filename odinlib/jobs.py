@@ -41,6 +41,16 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
     def there(wanted: Iterable[str]) -> list[str]:
         return [images for images in wanted if images not in absent]
 
+    def stated(images: str) -> None:
+        """Scores of the test images at the paper's own settings, and at those of the figures."""
+        chosen = experiments.paper_settings(profile, name, id_set)
+        if first:
+            chosen += [(profile.fixed_temperature, profile.headline_epsilon)]
+        chosen += [(profile.fixed_temperature, profile.fixed_epsilon)]
+        experiments.score_together(profile, name, id_set, images, chosen)
+        for setting in chosen:
+            experiments.test_scores(profile, name, id_set, images, *setting)
+
     def tuned(images: str) -> None:
         """Scores of the test images at every setting that a page asks for."""
         tuned_on = there(sets[1:]) if images == id_set or across else [images]
@@ -63,6 +73,7 @@ def respond(profile: Profile, name: str, id_set: str) -> Iterator[str]:
     yield from each("responses", sets, lambda images: experiments.responses(profile, name, id_set, images))
     if id_set == profile.grey_id_set:
         return
+    yield from each("the paper's settings", sets, stated)
     yield from each("grid", sets, lambda images: experiments.grid(profile, name, id_set, images))
     if leading:
         largest = max(profile.tuning_sizes)

@@ -11,11 +11,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from odinlib import splits
 from odinlib.errors import UserError, check_choice, check_number
 from odinlib.networks.train import PAPER_RECIPES, Recipe
 from odinlib.odin import PAPER_EPSILONS, PAPER_TEMPERATURES, check_grid
 
-SPLITS = ("random", "first")
+#: Trainings of others: what a network's files are called by, and whose they are. Our own are called by their seed.
+TRAININGS = {
+    "authors": "the paper's authors' own, 300 epochs",
+    "third-party": "third-party weights, 100 epochs",
+}
 
 
 @dataclass(frozen=True)
@@ -36,9 +41,9 @@ class Profile:
     left_out: str  # the held-back classes of the third ID set: CIFAR-20's role
     stands_for: Mapping[str, str]  # a network or set of this profile, to the paper's whose role it plays
     recipes: Mapping[str, Recipe]  # for each network
-    origins: Mapping[str, str] = field(
+    trainings: Mapping[str, str] = field(
         default_factory=dict
-    )  # "network_idset" to where weights not trained here come from
+    )  # "network_idset" to one of `TRAININGS`, for weights not trained here
     resampled: Mapping[str, tuple[str, ...]] = field(
         default_factory=dict
     )  # for an ID set, one set made by several filters: the first network is asked, the first variant compared with
@@ -76,6 +81,10 @@ class Profile:
             f"profile {self.name} has no recipe for {network!r}", expected=f"one of {', '.join(self.recipes)}"
         )
 
+    def training(self, network: str, id_set: str) -> str:
+        """Which training of a network is meant: one of `TRAININGS`, or our own by its seed, such as `seed0`."""
+        return self.trainings.get(f"{network}_{id_set}", f"seed{self.seed}")
+
     def paper_name(self, name: str) -> str:
         """The paper's network or set whose role `name` plays here."""
         return self.stands_for.get(name, name)
@@ -112,12 +121,37 @@ PAPER = Profile(
     left_out="cifar20",
     stands_for={"scenes-crop": "lsun-crop", "scenes-resize": "lsun-resize", "scenes-mixed": "isun"},
     recipes=PAPER_RECIPES,
-    origins={"densenet-bc-100-12_cifar10": "third-party weights, 100 epochs"},
+    trainings={"densenet-bc-100-12_cifar10": "third-party"},
     resampled={"cifar10": ("tinyimagenet-resize", *(f"tinyimagenet-resize-{name}" for name in _FILTERS))},
     curve_images=2000,
     tuning_size_sets=("tinyimagenet-crop",),
     compute=False,
     pictures="demo",
+)
+
+_AUTHORS_OOD = (
+    "tinyimagenet-crop",
+    "tinyimagenet-resize",
+    "lsun-resize",
+    "isun",
+    "uniform",
+    "gaussian",
+    "tinyimagenet-crop-inner",
+    "tinyimagenet-resize-nearest",
+    "tinyimagenet-resize-bilinear-antialias",
+)
+
+#: The authors' own networks on the sets that they released.
+AUTHORS = dataclasses.replace(
+    PAPER,
+    name="authors",
+    title="the authors' own networks on the sets that they released",
+    networks=("densenet-bc-100-12",),
+    id_sets=("cifar10", "cifar100"),
+    ood_sets={"cifar10": _AUTHORS_OOD, "cifar100": _AUTHORS_OOD, "mnist": PAPER.ood_sets["mnist"]},
+    trainings={"densenet-bc-100-12_cifar10": "authors", "densenet-bc-100-12_cifar100": "authors"},
+    resampled={},
+    split="authors",
 )
 
 _DEMO_OOD = (
@@ -176,7 +210,7 @@ DEMO = Profile(
     tuning_sizes=(20, 40, 60, 80, 100, 120, 140, 160, 180, 200),
 )
 
-PROFILES = {profile.name: profile for profile in (DEMO, PAPER)}
+PROFILES = {profile.name: profile for profile in (DEMO, PAPER, AUTHORS)}
 
 
 def get(name: str) -> Profile:
@@ -260,7 +294,7 @@ def _check(profile: Profile) -> None:
                 raise UserError(f"{ood_set} is both in- and out-of-distribution", remedy="choose another OOD set")
     for sets in profile.resampled.values():
         _check_variants(sets)
-    check_choice("split", profile.split, SPLITS)
+    check_choice("split", profile.split, splits.SPLITS)
     if profile.pictures is not None:
         check_choice("pictures", profile.pictures, PROFILES)
     check_number("tpr", profile.tpr, above=0, at_most=1)

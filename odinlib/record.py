@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from odinlib import artefacts, datasets, devices, experiments
+from odinlib import artefacts, datasets, devices, experiments, profiles
 from odinlib.artefacts import MANIFEST, Artefact
 from odinlib.distances import distance
 from odinlib.errors import Missing, UserError
@@ -87,8 +87,9 @@ def import_weights(
         card["accuracy"] = train.accuracy(network.to(devices.device()), datasets.load(id_set, "test"))
     except Missing as reason:
         card["accuracy_note"] = f"not measured: {reason}"
-    origin = profile.origins.get(f"{name}_{id_set}") or note or f"imported from {card['source']}"
-    return path, weights.save_weights(network, path, {**card, "origin": origin, **artefacts.provenance()})
+    training = profile.training(name, id_set)
+    about = {"training": training, "origin": profiles.TRAININGS.get(training, note)}
+    return path, weights.save_weights(network, path, {**card, **about, **artefacts.provenance()})
 
 
 # --- Sealing ----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,76 @@
+"""Which images of a set are held out and which are tested, by a draw that is recorded with what it drew (Section 4.4).
+
+The paper's text draws 1,000 images at random; the authors' code takes the first 1,000 of each set, in the order of
+their loader. The draw stands in the header of whatever is recorded of its images, so that the images can be named for
+ever after, whatever their set is called by then.
+"""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from odinlib.errors import UserError, check_choice
+
+#: `authors`: the first ones of the sets that the authors' code loads in an order of no meaning, else at random. The
+#: first 1,000 images of notMNIST or Omniglot are one letter, or one alphabet.
+SPLITS = ("random", "first", "authors")
+_IN_ORDER = ("cifar10", "cifar100", "cifar80", "cifar20", "tinyimagenet", "lsun", "isun")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """An order of the images of a set: those to hold out come first, those to test after them.
+
+    Args:
+        rule: `first` keeps the set's own order; `random` permutes it.
+        seed, name: of the permutation; the name is that of the set when it was drawn.
+        limit: where not None, only so many images of the set are used at all, the first of a permutation of their
+            own, by `limit_seed`; the order is that of these.
+    """
+
+    rule: str
+    seed: int | None = None
+    name: str | None = None
+    limit: int | None = None
+    limit_seed: int | None = None
+
+    def order(self, total: int) -> np.ndarray:
+        """Indices into the whole set of `total` images, in the order of the draw [`limit` or `total`] int64.
+
+        >>> Draw("first").order(3).tolist(), len(Draw("random", 0, "isun", limit=2, limit_seed=0).order(3))
+        ([0, 1, 2], 2)
+        """
+        used = np.arange(total)
+        if self.limit is not None:
+            if self.limit > total:
+                raise UserError(f"{self.limit} images are asked for", expected=f"at most the {total} that there are")
+            used = np.random.default_rng(self.limit_seed).permutation(total)[: self.limit]
+        if self.rule == "random":
+            assert self.name is not None
+            used = used[np.random.default_rng([self.seed, zlib.crc32(self.name.encode())]).permutation(len(used))]
+        return used
+
+    def as_header(self) -> dict[str, Any]:
+        """What of the draw there is to say, for an artefact's header; :meth:`from_header` reads it."""
+        return {key: value for key, value in vars(self).items() if value is not None}
+
+    @classmethod
+    def from_header(cls, header: Mapping[str, Any]) -> "Draw":
+        """The draw that a header tells of; other entries of it are passed over."""
+        return cls(**{key: value for key, value in header.items() if key in cls.__dataclass_fields__})
+
+
+def draw(split: str, name: str, seed: int, limit: int | None = None) -> Draw:
+    """The draw of the set `name` by a rule of `SPLITS`.
+
+    >>> draw("authors", "isun", seed=0), draw("authors", "notmnist", seed=0).rule
+    (Draw(rule='first', seed=None, name=None, limit=None, limit_seed=None), 'random')
+    """
+    check_choice("split", split, SPLITS)
+    limits = {} if limit is None else {"limit": limit, "limit_seed": seed}
+    if split == "first" or (split == "authors" and name.split("-")[0] in _IN_ORDER):
+        return Draw("first", **limits)
+    return Draw("random", seed, name, **limits)
