@@ -12,7 +12,8 @@ work done. A job runs again when its notebook, or a module of odinlib that it us
 import sys
 from pathlib import Path
 
-from odinlib import graph, layout, profiles, record
+from odinlib import profiles, record
+from odinlib.book import graph, layout
 
 KIND = config.get("kind", "both")
 PAGES = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
@@ -35,7 +36,8 @@ wildcard_constraints:
 
 def responded(profile):
     """That all networks of a profile have answered."""
-    return [f"{DONE}.responded".format(profile=profile, network=n, id_set=s) for n, s in record.jobs(profiles.get(profile))]
+    jobs = record.jobs(profiles.get(profile))
+    return [f"{DONE}.responded".format(profile=profile, network=of.network, id_set=of.id_set) for of in jobs]
 
 
 def needed(page, profile):
@@ -65,7 +67,7 @@ rule jobs:
 
 rule train:
     input:
-        graph.reached(["odinlib.experiments"]),
+        graph.reached(["odinlib.trained"]),
     output:
         touch(f"{DONE}.trained"),
     resources:
@@ -79,7 +81,7 @@ rule train:
 
 rule respond:
     input:
-        graph.reached(["odinlib.jobs"]),
+        graph.reached(["odinlib.record.respond"]),
         f"{DONE}.trained",
     output:
         touch(f"{DONE}.responded"),
@@ -112,7 +114,7 @@ rule book:
     input:
         layout.pages(KIND, PAGES),
         "_config.yml",
-        "odinlib/layout.py",
+        "odinlib/book/layout.py",
         [str(path) for folder in ("book", "book/_ext", "book/_static") for path in Path(folder).glob("*.*")],
     output:
         "book/_build/html/index.html",

@@ -12,6 +12,7 @@ A file whose digest or configuration does not match is never used.
 import contextlib
 import datetime
 import errno
+import fcntl
 import functools
 import hashlib
 import io
@@ -20,9 +21,8 @@ import os
 import platform
 import shutil
 import subprocess
-import sys
-import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from odinlib.errors import Missing, UserError
+from odinlib.errors import UserError
 
 Arrays = dict[str, np.ndarray]
 Config = Mapping[str, Any]
@@ -103,6 +103,18 @@ def save(path: str | Path, arrays: Mapping[str, np.ndarray], config: Config, pro
             archive.writestr(member, buffer.getvalue(), zipfile.ZIP_DEFLATED)  # a ZipInfo stores, unless told
 
 
+def load_header(path: str | Path) -> dict[str, Any]:
+    """The configuration of an artefact, without reading its arrays: nothing is checked but that it can be read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Refused: it is damaged.
+    """
+    with _refusing(Path(path)), np.load(path, allow_pickle=False) as file:
+        header: dict[str, Any] = json.loads(str(file["artefact"]))["config"]
+        return header
+
+
 def load(path: str | Path, config: Config | None = None) -> Artefact:
     """Read an artefact, checking its digest and, where given, its configuration.
 
@@ -111,15 +123,11 @@ def load(path: str | Path, config: Config | None = None) -> Artefact:
         Refused: the file is damaged or was made by another configuration.
     """
     path = Path(path)
-    try:
+    with _refusing(path):
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         header = json.loads(str(arrays.pop("artefact")))
         intact = header["sha256"] == _content_digest(arrays, header["config"])
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise Refused(f"{path} is damaged ({error})", remedy="delete it and run again") from error
     if not intact:
         raise Refused(f"{path} does not match its recorded SHA-256", remedy="delete it and run again")
     if config is not None and (found := _difference(header["config"], json.loads(_canonical(config)))):
@@ -127,50 +135,37 @@ def load(path: str | Path, config: Config | None = None) -> Artefact:
     return Artefact(arrays, header["config"], header["provenance"])
 
 
-def load_or_compute(
-    path: str | Path,
-    config: Config,
-    compute: Callable[[], Mapping[str, np.ndarray]],
-    *,
-    why_not: str | None = None,
-    inputs: Callable[[], Mapping[str, str]] = dict,
-) -> Artefact:
-    """Read the artefact at `path`, or compute it and write it there.
-
-    Args:
-        path: where it is, or will be.
-        config: everything it depends on.
-        compute: gives the arrays.
-        why_not: where set, nothing may be computed here: the reason, shown to the user.
-        inputs: gives the SHA-256 of whatever the arrays come from, as far as it is on this machine. It is recorded, and
-            an artefact of other inputs is computed again; where nothing may be computed, the record stands.
-
-    Raises:
-        Missing: there is no such artefact, and `why_not` says why it cannot be computed.
-        Refused: it must not be used, and cannot be computed.
-    """
+@contextlib.contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turn whatever a damaged file raises into `Refused`."""
     try:
-        found = load(path, config)
-        if why_not is None:
-            _check_inputs(path, found.config.get("inputs", {}), inputs())
-        return found
+        yield
     except FileNotFoundError:
-        if why_not is not None:
-            raise Missing(f"{path} is not recorded", remedy=why_not) from None
-    except Refused as refusal:
-        if why_not is not None:
-            raise
-        print(f"{refusal}: computing it again", file=sys.stderr)
-    start = time.perf_counter()
-    arrays = dict(compute())
-    save(path, arrays, {**config, "inputs": dict(inputs())}, provenance(seconds=time.perf_counter() - start))
-    return load(path, config)
+        raise
+    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, EOFError, OSError) as error:
+        raise Refused(f"{path} is damaged ({error})", remedy="delete it and run again") from error
 
 
-def _check_inputs(path: str | Path, recorded: Mapping[str, str], here: Mapping[str, str]) -> None:
-    for what in recorded.keys() & here.keys():
-        if recorded[what] != here[what]:
-            raise Refused(f"{path} was made from other {what} than those on this machine")
+@contextlib.contextmanager
+def locked(path: str | Path) -> Iterator[None]:
+    """Hold the one right to make the artefact at `path`: another process that asks for it waits.
+
+    The lock is one of the system's (`flock`) on a file beside the artefact, so that it ends with its process.
+    """
+    lock = Path(path).with_name(f".{Path(path).name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                # Whoever held it before may have removed the file, and a third have made a new one.
+                held = lock.exists() and lock.stat().st_ino == os.fstat(file.fileno()).st_ino
+                if held:
+                    yield
+                    return
+            finally:
+                if held:
+                    lock.unlink(missing_ok=True)
 
 
 def in_shards(
@@ -180,7 +175,6 @@ def in_shards(
     compute: Callable[[slice], Mapping[str, np.ndarray]],
     *,
     size: int = 250,
-    inputs: Callable[[], Mapping[str, str]] = dict,
 ) -> Arrays:
     """Compute an artefact's arrays a shard of images at a time, keeping every finished shard beside `path`.
 
@@ -193,14 +187,17 @@ def in_shards(
         count: images in all.
         compute: gives the arrays of the images in a slice.
         size: images in a shard.
-        inputs: see `load_or_compute`.
     """
     parts = []
     for start in range(0, count, size):
         piece = slice(start, min(start + size, count))
         shard = {**config, "shard": [piece.start, piece.stop]}
         part = _shards(path) / f"{start:06d}.npz"
-        parts.append(load_or_compute(part, shard, functools.partial(compute, piece), inputs=inputs).arrays)
+        try:
+            parts.append(load(part, shard).arrays)
+        except (FileNotFoundError, Refused):
+            parts.append(dict(compute(piece)))
+            save(part, parts[-1], shard)
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 
 

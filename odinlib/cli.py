@@ -4,12 +4,15 @@ import importlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 import odinlib
 from odinlib.errors import Missing, UserError, check_choice
+
+if TYPE_CHECKING:
+    from odinlib.profiles import Profile, Trained
 
 
 class Group(click.Group):
@@ -100,11 +103,11 @@ def data_sheet(name: str, output: Path, split: str, seed: int) -> None:
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def run(page: Path, parameter: tuple[tuple[str, str], ...], output: Path | None, quiet: bool) -> None:
     """Run the notebook PAGE with papermill, checking its parameters first."""
-    from odinlib import notebook
+    from odinlib.book import page as pages
 
     output = output or Path("build/runs") / page.name
-    given = {name: notebook.parse(value) for name, value in parameter}
-    notebook.execute(page, output, given, progress=not quiet)
+    given = {name: pages.parse(value) for name, value in parameter}
+    pages.execute(page, output, given, progress=not quiet)
     click.echo(output)
 
 
@@ -114,7 +117,7 @@ def run(page: Path, parameter: tuple[tuple[str, str], ...], output: Path | None,
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 def book(only: str | None, cores: int | None, dry_run: bool) -> None:
     """Make the book: the record's pages, and beside them the demo's, computed on this machine; see the Snakefile."""
-    from odinlib import graph
+    from odinlib.book import graph
 
     kind = "both" if only is None else check_choice("book", only, ("record", "demo"))
     first = graph.make_book(kind, cores, dry_run=dry_run)
@@ -138,7 +141,7 @@ class Numbers(click.ParamType):
 
 
 def _profile(default: str) -> Callable[[Any], Any]:
-    return click.option("--profile", default=default, show_default=True, help="demo or paper.")
+    return click.option("--profile", default=default, show_default=True, help="demo, paper or authors.")
 
 
 def _chosen(command: Any) -> Any:
@@ -146,6 +149,7 @@ def _chosen(command: Any) -> Any:
     for option in (
         click.option("--device", help="auto, cuda, mps or cpu."),
         click.option("--all", "everything", is_flag=True, help="Every network of the profile, in order."),
+        click.option("--training", help="Whose: authors, third-party, or our own by its seed, such as seed0."),
         click.option("--id-set", help="What it is trained on, such as cifar10."),
         click.option("--network", help="Such as densenet-bc-100-12."),
         _profile("demo"),
@@ -155,27 +159,32 @@ def _chosen(command: Any) -> Any:
 
 
 def _each(
-    profile: Any, network: str | None, id_set: str | None, everything: bool, work: Callable[[str, str], Iterable[str]]
+    profile: "Profile",
+    chosen: tuple[str | None, str | None, str | None],
+    everything: bool,
+    work: Callable[["Trained"], Iterable[str]],
 ) -> None:
     """Print the lines of `work` for the network chosen, or for all of them, going on where one cannot be had."""
     from odinlib import networks, record
 
+    network, id_set, training = chosen
+    if everything and any(chosen):
+        raise click.UsageError("--all takes every network; leave out --network, --id-set and --training")
     if not everything and not (network and id_set):
         raise click.UsageError("give --network and --id-set, or --all")
-    if network and id_set and not everything:
+    jobs = record.jobs(profile)
+    if network and id_set:
         profile.recipe(networks.check_name(network))
-        jobs = [(network, check_choice("ID set", id_set, profile.ood_sets))]
-    else:
-        jobs = record.jobs(profile)
+        jobs = [profile.trained(network, check_choice("ID set", id_set, profile.ood_sets), training)]
     missing = []
-    for job in jobs:
+    for of in jobs:
         try:
-            for line in work(*job):
+            for line in work(of):
                 click.echo(line)
         except Missing as reason:
             if not everything:
                 raise
-            missing.append(" on ".join(job))
+            missing.append(f"{of.network} on {of.id_set}")
             click.echo(f"without {missing[-1]}: {reason}", err=True)
     if missing:
         raise Missing(f"could not do {', '.join(missing)}", remedy="`odin status` says what they need")
@@ -184,31 +193,43 @@ def _each(
 @main.command()
 @_chosen
 @click.option("--seed", type=click.IntRange(0), help="Of the weights and the batches; another one gets its own file.")
-def train(
-    profile: str, network: str | None, id_set: str | None, everything: bool, device: str | None, seed: int | None
-) -> None:
+def train(profile: str, everything: bool, device: str | None, seed: int | None, **chosen: str | None) -> None:
     """Train a network, unless it is there. Stopped, it continues after its last whole epoch."""
-    from odinlib import experiments, profiles
+    from odinlib import profiles, trained
 
-    chosen = profiles.configure(profile, compute=True, device=device, seed=seed)
+    run = profiles.configure(profile, compute=True, device=device, seed=seed)
 
-    def work(*job: str) -> Iterator[str]:
-        experiments.network(chosen, *job)
-        accuracy = experiments.card(chosen, *job).get("accuracy")
+    def work(of: "Trained") -> Iterator[str]:
+        trained.network(of)
+        accuracy = trained.card(of).get("accuracy")
         told = "" if accuracy is None else f": test accuracy {100 * accuracy:.2f} %"
-        yield f"{experiments.network_path(chosen, *job)}{told}"
+        yield f"{trained.path(of)}{told}"
 
-    _each(chosen, network, id_set, everything, work)
+    _each(run, (chosen["network"], chosen["id_set"], chosen["training"]), everything, work)
 
 
 @main.command()
 @_chosen
-def respond(profile: str, network: str | None, id_set: str | None, everything: bool, device: str | None) -> None:
+@click.option("--set", "sets", multiple=True, metavar="SET", help="This set only; more than once for several.")
+@click.option("--at", nargs=2, type=float, multiple=True, metavar="T EPSILON", help="Scores at this setting only.")
+@click.option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="As of a page: -p holdout 500.")
+def respond(
+    profile: str,
+    everything: bool,
+    device: str | None,
+    sets: tuple[str, ...],
+    at: tuple[tuple[float, float], ...],
+    parameter: tuple[tuple[str, str], ...],
+    **chosen: str | None,
+) -> None:
     """Record all that the book needs of a network's answers to its sets. Stopped, it continues."""
-    from odinlib import jobs, profiles
+    from odinlib import profiles, record
+    from odinlib.book import page
 
-    chosen = profiles.configure(profile, compute=True, device=device)
-    _each(chosen, network, id_set, everything, lambda *job: jobs.respond(chosen, *job))
+    given = profiles.of_page({name: page.parse(value) for name, value in parameter})
+    run = profiles.configure(profile, **{**given, "compute": True}, device=device)
+    names = chosen["network"], chosen["id_set"], chosen["training"]
+    _each(run, names, everything, lambda of: record.respond(of, sets or None, at))
 
 
 @main.command("import-weights")
@@ -220,6 +241,7 @@ def respond(profile: str, network: str | None, id_set: str | None, everything: b
 @click.option("--std", type=Numbers(), required=True, help="Likewise.")
 @click.option("--size", type=click.IntRange(1), default=32, show_default=True, help="Of its images, in pixels.")
 @click.option("--note", help="Where it comes from, for its card.")
+@click.option("--training", help="Whose it is: authors or third-party.  [default: the profile's choice]")
 @_profile("paper")
 def import_weights(profile: str, source: Path, network: str, id_set: str, **options: Any) -> None:
     """Bring the checkpoint SOURCE, a state dict or a pickled module, into a profile; nothing in it is run."""
@@ -235,11 +257,9 @@ def import_weights(profile: str, source: Path, network: str, id_set: str, **opti
 @_profile("paper")
 def status(profile: str) -> None:
     """Show what is recorded, what can be computed here, and what is missing for the rest."""
-    from odinlib import profiles
-    from odinlib import status as found
+    from odinlib import profiles, record
 
-    chosen = profiles.get(profile)
-    (header, *rows), missing = found.status(chosen)
+    (header, *rows), missing = record.status(profiles.get(profile))
     click.echo(_table(header, rows))
     if missing["data"]:
         click.echo(f"no data: {', '.join(missing['data'])} (`odin data status` says how to make them)")
@@ -276,6 +296,23 @@ def verify(profile: str) -> None:
     if problems:
         raise UserError(f"{chosen.folder} is not as it should be", expected=f"none of the {len(problems)} lines above")
     click.echo(f"{chosen.folder} is as it was sealed, and its tables follow from it")
+
+
+@main.group("record")
+def record_group() -> None:
+    """The record's files themselves."""
+
+
+@record_group.command("migrate")
+@_profile("paper")
+def record_migrate(profile: str) -> None:
+    """Write the headers of an older record anew; its arrays keep their bytes. `odin seal` follows."""
+    from odinlib import profiles, record
+
+    lines = list(record.migrate(profiles.get(profile)))
+    for line in lines:
+        click.echo(line)
+    click.echo(f"{len(lines)} files were written anew" if lines else "nothing to migrate")
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

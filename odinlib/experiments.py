@@ -1,180 +1,130 @@
-"""The paper's protocol, artefact by artefact: train, respond, tune, test (Sections 4.1 to 4.4).
+"""The paper's protocol: hold out, tune, test, compare (Sections 4.1 to 4.4), on what `odinlib.store` answers.
 
-Every function takes a profile, a network, its in-distribution set and a set of images, and gives what the paper
-measures of them. What takes long is an artefact under the profile's folder, read if it is there and computed if not:
-
-    networks/<network>_<id set>.safetensors       the trained weights
-    responses/<network>_<id set>/<set>.npz        clean logits and gradient norms: all that needs no perturbation
-    grids/<network>_<id set>/<set>.npz            scores of the held-out images at every (T, epsilon)
-    curves/<network>_<id set>/<set>.npz           scores of test images at T = 1 and a large T, for every epsilon,
-                                                  and the classes that the images are given there
-    scores/<network>_<id set>/<set>_T<T>_e<eps>.npz   scores of the test images at one setting
-
-`odinlib.jobs` makes all of them that the book needs of one network. A profile whose fields were changed writes beside
-the default one, under names that carry the change's digest.
-Scores are those of `odin.margin_score`: they rank images as the softmax score does.
+A profile that computes holds out and tests exactly the images that it asks for. One that only reads chooses from what
+is recorded, in the order that it asks for: its held-out images from those whose grid is recorded, its test images from
+the others that have a score. So another split, seed or number of images is answered as far as the record reaches, and
+`images_used` says with which images.
 """
 
-import contextlib
-import dataclasses
 import functools
-import json
 import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-import torch
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import Tensor
 
-from odinlib import artefacts, datasets, devices, metrics, networks, odin, profiles, reference, splits
-from odinlib.datasets import ImageSet
+from odinlib import metrics, odin, reference, store, trained
 from odinlib.errors import Missing, UserError
-from odinlib.networks import train as training
-from odinlib.networks import weights
-from odinlib.networks.fast import fast
-from odinlib.profiles import Profile
+from odinlib.profiles import Profile, Trained
+from odinlib.store import Part, Responses, Setting
 
 METHODS = ("baseline", "odin")
+BASELINE = odin.Setting(1.0, 0.0, math.nan)  # max softmax as it is (Hendrycks & Gimpel, 2017)
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=tuple[str, ...])
-#: How many images the set has, how many are asked for, and what makes the arrays of a slice of them (their last axis
-#: counts images).
-Work = tuple[int, int, Callable[[slice], Mapping[str, np.ndarray]]]
-#: To be raised when a change of code changes the numbers, so that old artefacts are not read.
-FORMAT = 2
 
 
-@dataclass(frozen=True)
-class Responses:
-    """What a network says of the unperturbed images of a set."""
-
-    logits: np.ndarray  # [N, K] float32
-    gradient_norm_1: np.ndarray  # [N] 1-norm of the gradient of log S(x; 1) with respect to the input
-    gradient_norm_1000: np.ndarray  # [N] likewise at T = 1000
-    labels: np.ndarray | None  # [N] int64
-
-    def take(self, indices: np.ndarray) -> "Responses":
-        """The responses of some of the images."""
-        labels = None if self.labels is None else self.labels[indices]
-        return Responses(self.logits[indices], self.gradient_norm_1[indices], self.gradient_norm_1000[indices], labels)
+# --- Which images -----------------------------------------------------------------------------------------------------
 
 
-# --- The jobs ---------------------------------------------------------------------------------------------------------
+def held_out(of: Trained, images: str, count: int | None = None) -> np.ndarray:
+    """The images of a set that T and epsilon are chosen on (Section 4.4).
 
+    Args:
+        of: the network, and the profile with its split and its number.
+        images: the set.
+        count: another number.
 
-def image_set(profile: Profile, name: str, id_set: str) -> ImageSet:
-    """The test images of a set as this profile uses them; noise takes the shape of the ID set's images."""
-    shape = datasets.load(id_set, "test").shape if name in datasets.NOISE else None
-    return datasets.load(name, "test", count=profile.images, seed=profile.seed, shape=shape)
-
-
-def network(profile: Profile, name: str, id_set: str) -> nn.Module:
-    """The network trained on `id_set`, in evaluation mode on the profile's device; trained now if need be.
+    Returns:
+        Places in the set [count] int64, in the order of the split.
 
     Raises:
-        Missing: it is not there, and this profile only reads, or its data or its foreign weights are not there.
+        UserError: no image of the set is left to test on.
     """
-    path = network_path(profile, name, id_set)
-    if not path.exists():
-        _train(profile, name, id_set, path)
-    return _network(path, artefacts.digest(_network_config(profile, name, id_set)), profile.device)
+    return _order(of, images)[: count or of.profile.holdout]
 
 
-def responses(profile: Profile, name: str, id_set: str, images: str) -> Responses:
-    """The clean logits and gradient norms of all test images of the set `images`."""
+def tested(
+    of: Trained, images: str, settings: Sequence[Setting] = ((1.0, 0.0),), holdout: int | None = None
+) -> np.ndarray:
+    """The test images of a set: those that are not held out.
 
-    def work() -> Work:
-        found, net = image_set(profile, images, id_set), fast_network(profile, name, id_set)
-        labels = np.full(len(found), -1) if found.labels is None else found.labels
+    Args:
+        of: the network, and the profile.
+        images: the set.
+        settings: where nothing is computed, only images whose scores are recorded at all of these are taken.
+        holdout: how many images are held out, where it is not the profile's number.
 
-        def compute(piece: slice) -> Mapping[str, np.ndarray]:
-            logits, norms = odin.responses(net, found.tensor(np.arange(len(found))[piece]), (1.0, 1000.0))
-            return {"logits": logits.T, "gradient_norms": norms, "labels": labels[piece]}
+    Returns:
+        Places in the set [n] int64, in the order of the split.
+    """
+    profile, held = of.profile, holdout or of.profile.holdout
+    found = _order(of, images)[held:]
+    if not profile.exact:
+        found = found[store.available(of, images, settings)[found]]
+        if profile.images is not None:
+            found = found[: profile.images - held]
+    return found
 
-        return len(found), len(found), compute
 
-    def config(of: Profile) -> dict[str, Any]:
-        return {**_set_config(of, name, id_set, images, "first"), "kind": "responses"}
+def _order(of: Trained, images: str) -> np.ndarray:
+    """All images of a set in the order of the split; where nothing is computed, those with a recorded grid first."""
+    profile, total = of.profile, store.total(of, images)
+    draw = store.draw(of, images)
+    order = draw.order(total)
+    if len(order) <= profile.holdout:
+        raise UserError(
+            f"{images} has {len(order)} images", expected=f"more than the {profile.holdout} that are held out"
+        )
+    if profile.exact:
+        return order
+    # Those beyond the number that is asked for stand behind, in case that too few of the others are recorded.
+    order = np.concatenate([order, np.setdiff1d(draw.without_limit().order(total), order, assume_unique=True)])
+    recorded = store.held_out(of, images)[order]
+    return np.concatenate([order[recorded], order[~recorded]])
 
-    arrays = _artefact(profile, "responses", name, id_set, images, config, work)
-    labels = arrays["labels"]
-    return Responses(
-        np.ascontiguousarray(arrays["logits"].T),
-        arrays["gradient_norms"][0],
-        arrays["gradient_norms"][1],
-        None if (labels < 0).all() else labels,
+
+def images_used(of: Trained, images: str) -> str | None:
+    """In a sentence, how the held-out and test images differ from those asked for; None where they do not."""
+    profile = of.profile
+    if profile.exact:
+        return None
+    asked = store.draw(of, images).order(store.total(of, images))
+    held, test = held_out(of, images), tested(of, images)
+    same = set(held) == set(asked[: profile.holdout]) and set(test) == set(asked[profile.holdout :])
+    if same:
+        return None
+    return (
+        f"{len(held):,} held-out images of those whose grid is recorded, {len(test):,} test images of the others; "
+        f"asked for were {profile.holdout:,} and {len(asked) - profile.holdout:,} by the rule `{profile.split}`"
     )
 
 
-def grid(profile: Profile, name: str, id_set: str, images: str, holdout: int | None = None) -> Tensor:
-    """Scores [A, B, holdout] of the held-out images at every temperature and epsilon of the profile's grid.
+# --- What is measured on them -----------------------------------------------------------------------------------------
+
+
+def grid(of: Trained, images: str, count: int | None = None) -> Tensor:
+    """Scores [A, B, n] of the held-out images at every temperature and epsilon of the profile's grid.
 
     Args:
-        profile: its `holdout` images are one artefact.
-        name, id_set: the network.
+        of: the network, and the profile with its grid.
         images: the set.
-        holdout: another number of images. A larger one holds out the same images first, so that only the further ones
-            are computed, as an artefact of their own.
+        count: another number of held-out images than the profile's; the same ones come first.
     """
-    size = holdout or profile.holdout
-    found = held_out_scores(profile, name, id_set, images, 0, profile.holdout)[..., :size]
-    if size <= profile.holdout:
-        return found
-    return torch.cat([found, held_out_scores(profile, name, id_set, images, profile.holdout, size)], dim=-1)
-
-
-def held_out_scores(profile: Profile, name: str, id_set: str, images: str, start: int, stop: int) -> Tensor:
-    """One artefact of `grid`: scores [A, B, stop - start] of a range of the images that are held out first."""
-
-    def work() -> Work:
-        found = image_set(profile, images, id_set)
-        held_out, _ = split(profile, images, len(found), stop)
-        return _sweep(profile, name, id_set, found, held_out[start:], profile.temperatures, profile.epsilons)
-
-    def config(of: Profile) -> dict[str, Any]:
-        return {
-            **_set_config(of, name, id_set, images, of.split, start, stop if start else of.holdout),
-            "kind": "scores",
-            "temperatures": of.temperatures,
-            "epsilons": of.epsilons,
-        }
-
-    stem = f"{images}_{start}-{stop}" if start else images
-    return torch.from_numpy(_artefact(profile, "grids", name, id_set, stem, config, work)["scores"])
-
-
-def curve(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
-    """Scores [2, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9)."""
-    return torch.from_numpy(_curve(profile, name, id_set, images)["scores"])
-
-
-def predictions(profile: Profile, name: str, id_set: str, images: str) -> Tensor:
-    """Predicted classes [2, B, n] of the images behind `curve`, at its temperatures and epsilons (Section 5.3)."""
-    return torch.from_numpy(_curve(profile, name, id_set, images)["classes"])
-
-
-def _curve(profile: Profile, name: str, id_set: str, images: str) -> artefacts.Arrays:
-    def work() -> Work:
-        found = image_set(profile, images, id_set)
-        _, test = split(profile, images, len(found), profile.holdout)
-        chosen = test[: profile.curve_images]
-        return _sweep(profile, name, id_set, found, chosen, curve_temperatures(profile), profile.epsilons, classes=True)
-
-    def config(of: Profile) -> dict[str, Any]:
-        return {
-            **_set_config(of, name, id_set, images, of.split, of.holdout, of.curve_images and of.holdout + of.curve_images),
-            "kind": "scores",
-            "temperatures": curve_temperatures(of),
-            "epsilons": of.epsilons,
-        }
-
-    return _artefact(profile, "curves", name, id_set, images, config, work)
+    profile = of.profile
+    settings = [(t, e) for t in profile.temperatures for e in profile.epsilons]
+    indices = held_out(of, images, count)
+    lacking = ~store.available(of, images, settings)[indices]
+    if lacking.any():
+        _may_compute(of, images, "the grid of scores", int(lacking.sum()))
+        # Of a larger number only the further images are computed, as a file of their own.
+        start, stop = int(lacking.argmax()), len(indices)
+        part = Part(store.draw(of, images), start, stop)
+        store.make_scores(of, "grids", images, part, profile.temperatures, profile.epsilons)
+    shape = len(profile.temperatures), len(profile.epsilons), len(indices)
+    return store.scores(of, images, settings, indices).view(shape)
 
 
 def curve_temperatures(profile: Profile) -> tuple[float, float]:
@@ -182,141 +132,145 @@ def curve_temperatures(profile: Profile) -> tuple[float, float]:
     return (1.0, profile.fixed_temperature)
 
 
-def test_scores(profile: Profile, name: str, id_set: str, images: str, temperature: float, epsilon: float) -> Tensor:
-    """Scores [n] of all test images at one setting, in float64."""
-    if epsilon == 0:
-        clean = responses(profile, name, id_set, images)
-        _, test = split(profile, images, len(clean.logits), profile.holdout)
-        return odin.margin_score(torch.from_numpy(clean.logits[test]), temperature)
-    if _on_curve(profile, id_set, temperature, epsilon):
-        row, column = curve_temperatures(profile).index(temperature), profile.epsilons.index(epsilon)
-        return curve(profile, name, id_set, images)[row, column].double()
+def curve_images(of: Trained, images: str) -> np.ndarray:
+    """The test images behind the curves over epsilon, the first of those that are tested; recorded now if need be.
 
-    def work() -> Work:
-        return _sweep_test_images(profile, name, id_set, images, [(temperature, epsilon)])
+    Returns:
+        Places in the set [n] int64.
 
-    stem, config = _score_artefact(name, id_set, images, temperature, epsilon)
-    return torch.from_numpy(_artefact(profile, "scores", name, id_set, stem, config, work)["scores"]).flatten().double()
-
-
-def score_together(
-    profile: Profile, name: str, id_set: str, images: str, settings: Iterable[tuple[float, float]]
-) -> None:
-    """Make the artefacts that `test_scores` reads at several settings (T, epsilon), sharing all passes that can be."""
-    wanted = {}
-    for temperature, epsilon in sorted(set(settings)):
-        stem, config = _score_artefact(name, id_set, images, temperature, epsilon)
-        path = artefact_path(profile, "scores", f"{key(profile, name, id_set)}/{stem}", config, ".npz")
-        if epsilon > 0 and not _on_curve(profile, id_set, temperature, epsilon) and not path.exists():
-            wanted[temperature, epsilon] = path, config(profile)
-    if len(wanted) < 2:
-        return  # nothing to share
-
-    def work() -> Work:
-        return _sweep_test_images(profile, name, id_set, images, list(wanted))
-
-    first, config_of_first = next(iter(wanted.values()))
-    shared = first.with_name(f"{images}.npz")
-    config_of_all = {**config_of_first, "settings": list(wanted)}
-    start, inputs = time.perf_counter(), functools.partial(_inputs, profile, name, id_set, images)
-    arrays = _in_shards(shared, config_of_all, f"scores {name} on {images}", work, inputs)
-    seconds = (time.perf_counter() - start) / len(wanted)
-    for row, (path, own) in enumerate(wanted.values()):
-        scores = {"scores": arrays["scores"][row : row + 1]}
-        artefacts.save(path, scores, own, artefacts.provenance(seconds=seconds, inputs=inputs()))
-    artefacts.forget_shards(shared)
+    Raises:
+        Missing: no curve is recorded at these settings, and this profile only reads.
+    """
+    profile, settings = of.profile, _curve_settings(of.profile)
+    indices = tested(of, images, settings)
+    if profile.exact:
+        indices = indices[: profile.curve_images]
+        if not profile.compute and not store.has_classes(of, images, settings, indices):
+            raise store.missing(of, images, "curves over epsilon", len(indices))
+        if not store.has_classes(of, images, settings, indices):
+            part = Part(store.draw(of, images), profile.holdout, profile.holdout + len(indices))
+            store.make_scores(of, "curves", images, part, curve_temperatures(profile), profile.epsilons)
+        return indices
+    on_curves = store.available(of, images, settings, kinds=("curves",))[indices]
+    if on_curves.any():
+        indices = indices[on_curves]
+    if not len(indices):
+        raise store.missing(of, images, "curves over epsilon")
+    return indices[: profile.curve_images]
 
 
-def _on_curve(profile: Profile, id_set: str, temperature: float, epsilon: float) -> bool:
-    """Whether `curve` has the scores of all test images at this setting."""
-    whole = id_set == profile.id_sets[0] and profile.curve_images is None
-    return whole and temperature in curve_temperatures(profile) and epsilon in profile.epsilons
+def curve(of: Trained, images: str) -> Tensor:
+    """Scores [2, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9)."""
+    indices = curve_images(of, images)
+    shape = 2, len(of.profile.epsilons), len(indices)
+    return store.scores(of, images, _curve_settings(of.profile), indices).view(shape)
 
 
-def _sweep_test_images(
-    profile: Profile, name: str, id_set: str, images: str, settings: Sequence[tuple[float, float]]
-) -> Work:
-    found = image_set(profile, images, id_set)
-    _, test = split(profile, images, len(found), profile.holdout)
-    net = fast_network(profile, name, id_set)
-
-    def compute(piece: slice) -> Mapping[str, np.ndarray]:
-        return {"scores": odin.score_and_classify(net, found.tensor(test[piece]), settings)[0].float().numpy()}
-
-    return len(found), len(test), compute
+def predictions(of: Trained, images: str) -> Tensor:
+    """Predicted classes [2, B, n] of the images behind `curve`, at its temperatures and epsilons (Section 5.3)."""
+    indices = curve_images(of, images)
+    shape = 2, len(of.profile.epsilons), len(indices)
+    return store.classes(of, images, _curve_settings(of.profile), indices).view(shape)
 
 
-def _score_artefact(
-    name: str, id_set: str, images: str, temperature: float, epsilon: float
-) -> tuple[str, Callable[[Profile], dict[str, Any]]]:
-    """The file's stem and the configuration of the scores at one setting."""
+def _curve_settings(profile: Profile) -> list[Setting]:
+    return [(t, e) for t in curve_temperatures(profile) for e in profile.epsilons]
 
-    def config(of: Profile) -> dict[str, Any]:
-        return {
-            **_set_config(of, name, id_set, images, of.split, of.holdout),
-            "kind": "scores",
-            "temperatures": [temperature],
-            "epsilons": [epsilon],
-        }
 
-    return f"{images}_T{temperature:g}_e{epsilon:g}", config
+def test_scores(
+    of: Trained, images: str, temperature: float, epsilon: float, among: np.ndarray | None = None
+) -> Tensor:
+    """Scores [n] of test images at one setting, in float64.
+
+    Args:
+        of: the network.
+        images: the set.
+        temperature, epsilon: the setting.
+        among: these images; None takes all that can be tested at this setting.
+    """
+    setting = (float(temperature), float(epsilon))
+    indices = tested(of, images, [setting]) if among is None else among
+    if not len(indices):
+        raise store.missing(of, images, f"scores at T = {setting[0]:g}, epsilon = {setting[1]:g}", at=setting)
+    if of.profile.compute:
+        record_scores(of, images, [setting])
+    return store.scores(of, images, [setting], indices)[0]
+
+
+def record_scores(of: Trained, images: str, settings: Iterable[Setting]) -> None:
+    """Record the scores of all test images at several settings, sharing what passes can be shared."""
+    test = tested(of, images)
+    if any(epsilon == 0 for _, epsilon in settings):
+        store.responses(of, images, test)
+    lacking = [s for s in dict.fromkeys(settings) if not store.available(of, images, [s])[test].all()]
+    if lacking:
+        part = Part(store.draw(of, images), of.profile.holdout)
+        store.make_scores_together(of, images, part, lacking)
+
+
+def test_responses(of: Trained, images: str) -> Responses:
+    """The responses of the test images only, in the order of the split."""
+    return store.responses(of, images, tested(of, images))
+
+
+def test_error(of: Trained) -> float:
+    """Share of misclassified images among all test images of the network's own set (Table 1)."""
+    found = store.responses(of, of.id_set)
+    if found.labels is None:
+        raise UserError(f"{of.id_set} has no labels")
+    return float((found.logits.argmax(1) != found.labels).mean())
+
+
+def class_count(of: Trained) -> int:
+    """How many classes the network tells apart."""
+    count: int = trained.card(of)["classes"]
+    return count
+
+
+def _may_compute(of: Trained, images: str, what: str, count: int) -> None:
+    if not of.profile.compute:
+        raise store.missing(of, images, what, count)
 
 
 # --- The protocol -----------------------------------------------------------------------------------------------------
 
 
-def split(profile: Profile, images: str, count: int, holdout: int) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the held-out images and of the test images among the `count` images of a set (Section 4.4).
-
-    `random` draws the held-out images by the profile's seed, as the paper's text says; `first` takes the first
-    ones, as the authors' code does.
-
-    Raises:
-        UserError: the set has no image left to test on.
-    """
-    if count <= holdout:
-        raise UserError(f"{images} has {count} images", expected=f"more than the {holdout} that are held out")
-    order = splits.draw(profile.split, images, profile.seed).order(count)
-    return order[:holdout], order[holdout:]
-
-
-def test_responses(profile: Profile, name: str, id_set: str, images: str) -> Responses:
-    """The responses of the test images only, in the order of `test_scores`."""
-    found = responses(profile, name, id_set, images)
-    _, test = split(profile, images, len(found.logits), profile.holdout)
-    return found.take(test)
-
-
-def tune(profile: Profile, name: str, id_set: str, ood_set: str) -> odin.Setting:
-    """T and epsilon with the least FPR on the held-out images of `id_set` and `ood_set`.
+def tune(of: Trained, ood_set: str) -> odin.Setting:
+    """T and epsilon with the least FPR on the held-out images of the network's own set and of `ood_set`.
 
     Table 3's MNIST block is not tuned in the paper: there T is large and epsilon is 0.
     """
-    if id_set == profile.grey_id_set:
+    profile = of.profile
+    if of.id_set == profile.grey_id_set:
         return odin.Setting(profile.fixed_temperature, 0.0, math.nan)
-    scores_in, scores_out = (grid(profile, name, id_set, images) for images in (id_set, ood_set))
+    if len(profile.temperatures) == len(profile.epsilons) == 1:  # nothing to choose, and no held-out image needed
+        return odin.Setting(profile.temperatures[0], profile.epsilons[0], math.nan)
+    scores_in, scores_out = (grid(of, images) for images in (of.id_set, ood_set))
     return odin.tune(scores_in, scores_out, profile.temperatures, profile.epsilons, profile.tpr)
 
 
-def setting(profile: Profile, name: str, id_set: str, ood_set: str, method: str) -> odin.Setting:
-    """The baseline's T = 1 and epsilon = 0 (Hendrycks & Gimpel, 2017), or ODIN's tuned ones."""
-    return odin.Setting(1.0, 0.0, math.nan) if method == "baseline" else tune(profile, name, id_set, ood_set)
+def setting(of: Trained, ood_set: str, method: str) -> odin.Setting:
+    """The baseline's T = 1 and epsilon = 0, or ODIN's tuned ones."""
+    return BASELINE if method == "baseline" else tune(of, ood_set)
 
 
-def detection(profile: Profile, name: str, id_set: str, ood_set: str) -> pd.DataFrame:
-    """One pair of Table 2: five measures by two methods on the test images, with bootstrap intervals.
+def detection(of: Trained, ood_set: str) -> pd.DataFrame:
+    """One pair of Table 2: five measures by two methods on the same test images, with bootstrap intervals.
 
     Returns:
         A row for each (method, metric): network, id_set, ood_set, method, metric, value, low, high (in percent),
         temperature, epsilon, images_in, images_out.
     """
-    rows = []
-    for method in METHODS:
-        chosen = setting(profile, name, id_set, ood_set, method)
-        scores_in, scores_out = (
-            test_scores(profile, name, id_set, images, chosen.temperature, chosen.epsilon)
-            for images in (id_set, ood_set)
-        )
+    profile, rows = of.profile, []
+    chosen = {method: setting(of, ood_set, method) for method in METHODS}
+    settings = [(one.temperature, one.epsilon) for one in chosen.values()]
+    pair = of.id_set, ood_set
+    if profile.compute:
+        for images in pair:
+            record_scores(of, images, settings)
+    test = {images: tested(of, images, settings) for images in pair}
+    for method, one in chosen.items():
+        scores_in, scores_out = (test_scores(of, s, one.temperature, one.epsilon, test[s]) for s in pair)
         values = metrics.evaluate(scores_in, scores_out, profile.tpr)
         resampled = metrics.bootstrap(
             scores_in, scores_out, resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed
@@ -325,16 +279,16 @@ def detection(profile: Profile, name: str, id_set: str, ood_set: str) -> pd.Data
             low, high = metrics.interval(resampled[metric])
             rows.append(
                 {
-                    "network": name,
-                    "id_set": id_set,
+                    "network": of.network,
+                    "id_set": of.id_set,
                     "ood_set": ood_set,
                     "method": method,
                     "metric": metric,
                     "value": 100 * values[metric].item(),
                     "low": 100 * low,
                     "high": 100 * high,
-                    "temperature": chosen.temperature,
-                    "epsilon": chosen.epsilon,
+                    "temperature": one.temperature,
+                    "epsilon": one.epsilon,
                     "images_in": len(scores_in),
                     "images_out": len(scores_out),
                 }
@@ -343,10 +297,10 @@ def detection(profile: Profile, name: str, id_set: str, ood_set: str) -> pd.Data
 
 
 def detections(
-    profile: Profile, pairs: list[tuple[str, str, str]]
+    profile: Profile, pairs: Sequence[tuple[str, str, str]]
 ) -> tuple[pd.DataFrame, dict[tuple[str, str, str], str]]:
     """`detection` for many (network, ID set, OOD set), and why for those that cannot be had here."""
-    found, missing = gather(functools.partial(detection, profile), pairs)
+    found, missing = gather(lambda name, id_set, ood: detection(profile.trained(name, id_set), ood), pairs)
     return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame(), missing
 
 
@@ -369,7 +323,13 @@ def gather(function: Callable[..., Result], keys: Iterable[Key]) -> tuple[dict[K
     return found, missing
 
 
-def pairs(profile: Profile, names: tuple[str, ...], id_sets: tuple[str, ...]) -> list[tuple[str, str, str]]:
+def networks(profile: Profile) -> list[Trained]:
+    """Every network of a profile on every set that it is trained on, in the paper's order, the grey block last."""
+    found = [profile.trained(name, id_set) for id_set in profile.id_sets for name in profile.networks]
+    return [*found, profile.trained(profile.grey_network, profile.grey_id_set)]
+
+
+def pairs(profile: Profile, names: Sequence[str], id_sets: Sequence[str]) -> list[tuple[str, str, str]]:
     """Every (network, ID set, OOD set) in the order of the paper's tables."""
     return [(name, id_set, ood_set) for id_set in id_sets for name in names for ood_set in profile.ood_sets[id_set]]
 
@@ -382,227 +342,18 @@ def near_pairs(profile: Profile) -> list[tuple[str, str, str]]:
     return [(profile.networks[0], first, second), (profile.networks[0], second, first)]
 
 
-def test_error(profile: Profile, name: str, id_set: str) -> float:
-    """Share of misclassified images among all test images (Table 1)."""
-    found = responses(profile, name, id_set, id_set)
-    if found.labels is None:
-        raise UserError(f"{id_set} has no labels")
-    return float((found.logits.argmax(1) != found.labels).mean())
-
-
-# --- Where things are -------------------------------------------------------------------------------------------------
-
-
-def network_path(profile: Profile, name: str, id_set: str) -> Path:
-    """Where the weights of a network are or will be."""
-
-    def config(of: Profile) -> dict[str, Any]:
-        return _network_config(of, name, id_set)
-
-    return artefact_path(profile, "networks", key(profile, name, id_set), config, ".safetensors")
-
-
-def key(profile: Profile, name: str, id_set: str) -> str:
-    """What the files of a trained network are called by: the network, its ID set and its training."""
-    return f"{name}_{id_set}_{profile.training(name, id_set)}"
-
-
-def card(profile: Profile, name: str, id_set: str) -> dict[str, Any]:
-    """What is known of a network: architecture, recipe or origin, accuracy, seconds, hardware.
-
-    Raises:
-        Missing: there is no such network here, or its card is not recorded.
-    """
-    path = network_path(profile, name, id_set).with_suffix(".json")
-    if not path.exists():
-        network(profile, name, id_set)
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
-
-
-def paper_settings(profile: Profile, name: str, id_set: str) -> list[tuple[float, float]]:
-    """Every (T, epsilon) that the paper prints for a network on an ID set (Tables 4 to 9)."""
-    found = reference.settings.settings(reference.tables())
-    of = (found.network == profile.paper_name(name)) & (found.id_set == profile.paper_name(id_set))
-    printed = found[of].dropna()
-    return sorted({(row.temperature, row.epsilon) for row in printed.itertuples()})
-
-
 def headline_setting(profile: Profile) -> odin.Setting:
     """The setting that Figure 1 is drawn at."""
     return odin.Setting(profile.fixed_temperature, profile.headline_epsilon, math.nan)
 
 
-def fast_network(profile: Profile, name: str, id_set: str) -> nn.Module:
-    """The network in the form that gives the same numbers soonest."""
-    return _fast(network(profile, name, id_set))
+@functools.cache
+def _printed_settings() -> pd.DataFrame:
+    return reference.settings.settings(reference.tables()).dropna()
 
 
-@functools.lru_cache(maxsize=4)
-def _fast(plain: nn.Module) -> nn.Module:
-    return fast(plain)
-
-
-@functools.lru_cache(maxsize=4)
-def _network(path: Path, config_digest: str, device: str) -> nn.Module:
-    found, card = weights.load_weights(path)
-    if card.get("config_sha256", config_digest) != config_digest:
-        raise artefacts.Refused(f"{path} was trained with another recipe", remedy="delete it and run again")
-    # Convolutions are fastest with the channels last, on CPU and GPU alike.
-    return found.to(devices.device(device)).to(memory_format=torch.channels_last).eval()
-
-
-def _train(profile: Profile, name: str, id_set: str, path: Path) -> None:
-    config = _network_config(profile, name, id_set)
-    foreign = profiles.TRAININGS.get(profile.training(name, id_set))
-    if foreign:
-        raise Missing(f"{path} is not there", remedy=f"bring the weights ({foreign}) with `odin import-weights`")
-    if not profile.compute:
-        raise Missing(f"{path} is not recorded", remedy=_command("train", profile, name, id_set))
-    train_set = datasets.load(id_set, "train")
-    pixels = train_set.images.astype(np.float64) / 255
-    made = networks.build(
-        name,
-        len(train_set.classes),
-        channels=train_set.shape[2],
-        size=train_set.shape[0],
-        mean=tuple(pixels.mean((0, 1, 2))),
-        std=tuple(pixels.std((0, 1, 2))),
-        seed=profile.seed,
-    )
-    recipe = profile.recipe(name)
-    start = time.perf_counter()
-    training.train(
-        made,
-        train_set,
-        recipe,
-        seed=profile.seed,
-        checkpoint=path.with_suffix(".checkpoint"),
-        device=profile.device,
-    )
-    card = {
-        "id_set": id_set,
-        "recipe": dataclasses.asdict(recipe),
-        "seed": profile.seed,
-        "accuracy": training.accuracy(made, datasets.load(id_set, "test")),
-        "config_sha256": artefacts.digest(config),
-        **artefacts.provenance(seconds=time.perf_counter() - start),
-    }
-    weights.save_weights(made, path, card)
-    path.with_suffix(".checkpoint").unlink(missing_ok=True)
-
-
-def _network_config(profile: Profile, name: str, id_set: str) -> dict[str, Any]:
-    training = profile.training(name, id_set)
-    own = {} if training in profiles.TRAININGS else {"recipe": dataclasses.asdict(profile.recipe(name))}
-    return {"network": name, "id_set": id_set, "training": training, **own}
-
-
-def _set_config(
-    profile: Profile, name: str, id_set: str, images: str, split: str, start: int = 0, stop: int | None = None
-) -> dict[str, Any]:
-    """What of a header does not depend on the kind; `start` and `stop` are places in the order of the draw."""
-    limit = None if images in datasets.NOISE else profile.images
-    drawn = {**splits.draw(split, images, profile.seed, limit).as_header(), "start": start}
-    return {
-        "network": _network_config(profile, name, id_set),
-        "set": images,
-        **({"noise_seed": profile.seed} if images in datasets.NOISE else {}),
-        "drawn": {**drawn, **({} if stop is None else {"stop": stop})},
-        "format": FORMAT,
-    }
-
-
-def _artefact(
-    profile: Profile,
-    kind: str,
-    name: str,
-    id_set: str,
-    stem: str,
-    config: Callable[[Profile], dict[str, Any]],
-    work: Callable[[], Work],
-) -> artefacts.Arrays:
-    path, own = artefact_path(profile, kind, f"{key(profile, name, id_set)}/{stem}", config, ".npz"), config(profile)
-    inputs = functools.partial(_inputs, profile, name, id_set, own["set"])
-
-    def compute() -> Mapping[str, np.ndarray]:
-        return _in_shards(path, own, f"{kind} {name} on {stem}", work, inputs)
-
-    why_not = None if profile.compute else _command("respond", profile, name, id_set)
-    if why_not:
-        artefacts.check_sealed(path, profile.folder)
-    arrays = artefacts.load_or_compute(path, own, compute, why_not=why_not, inputs=inputs).arrays
-    artefacts.forget_shards(path)
-    return arrays
-
-
-def _in_shards(
-    path: Path, config: dict[str, Any], title: str, work: Callable[[], Work], inputs: Callable[[], dict[str, str]]
-) -> Mapping[str, np.ndarray]:
-    total, count, of_slice = work()
-    drawn = {**config["drawn"], "of": total}
-    config["drawn"] = {**drawn, "stop": drawn["start"] + count}
-    with tqdm(total=count, desc=title, unit="image", leave=False) as bar:
-
-        def counted(piece: slice) -> Mapping[str, np.ndarray]:
-            arrays = of_slice(piece)
-            bar.update(piece.stop - bar.n)
-            return arrays
-
-        return artefacts.in_shards(path, config, count, counted, inputs=inputs)
-
-
-def _inputs(profile: Profile, name: str, id_set: str, images: str) -> dict[str, str]:
-    """The SHA-256 of the weights and of the images, of those that are here."""
-    found = {}
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        card = network_path(profile, name, id_set).with_suffix(".json").read_text()
-        found["weights"] = json.loads(card)["sha256"]
-    with contextlib.suppress(UserError):  # embedded images and noise come with this package
-        found["images"] = datasets.prepared.provenance(images)["sha256"]
-    return found
-
-
-def _sweep(
-    profile: Profile,
-    name: str,
-    id_set: str,
-    found: ImageSet,
-    indices: np.ndarray,
-    temperatures: Sequence[float],
-    epsilons: Sequence[float],
-    classes: bool = False,
-) -> Work:
-    net = fast_network(profile, name, id_set)
-
-    def compute(piece: slice) -> Mapping[str, np.ndarray]:
-        scores, predicted = odin.sweep_and_classify(net, found.tensor(indices[piece]), temperatures, epsilons)
-        arrays = {"scores": scores.float().numpy()}
-        return {**arrays, "classes": predicted.numpy().astype(np.int16)} if classes else arrays
-
-    return len(found), len(indices), compute
-
-
-def artefact_path(
-    profile: Profile, kind: str, stem: str, config: Callable[[Profile], dict[str, Any]], suffix: str
-) -> Path:
-    """Where an artefact of a profile is or will be, whether it exists or not.
-
-    The default profile's artefact has a plain name; one made with changed fields carries the digest of its own.
-
-    Args:
-        profile: the profile.
-        kind: the folder in the profile's, such as `scores`.
-        stem: the name in that folder, without digest and suffix.
-        config: what of a profile the artefact depends on.
-        suffix: such as `.npz`.
-    """
-    own, default = artefacts.digest(config(profile)), None
-    with contextlib.suppress(UserError):  # a network that the default profile has no recipe for
-        default = artefacts.digest(config(profiles.get(profile.name)))
-    return profile.folder / kind / (stem + ("" if own == default else f"-{own[:8]}") + suffix)
-
-
-def _command(job: str, profile: Profile, name: str, id_set: str) -> str:
-    options = f"--profile {profile.name} --network {name} --id-set {id_set}"
-    return f"`odin {job} {options}` makes it, where `odin data` shows the images"
+def paper_settings(of: Trained) -> list[Setting]:
+    """Every (T, epsilon) that the paper prints for a network on an ID set (Tables 4 to 9)."""
+    found, name = _printed_settings(), of.profile.paper_name
+    rows = found[(found.network == name(of.network)) & (found.id_set == name(of.id_set))]
+    return sorted({(row.temperature, row.epsilon) for row in rows.itertuples()})

@@ -18,6 +18,7 @@ from odinlib import devices
 from odinlib.errors import UserError, check_choice, check_number
 
 METRICS = ("fpr", "detection_error", "auroc", "aupr_in", "aupr_out")
+LOWER_IS_BETTER = ("fpr", "detection_error")
 CONVENTIONS = ("paper", "authors")
 
 

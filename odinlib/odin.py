@@ -19,7 +19,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -323,7 +322,7 @@ def score_and_classify(
     classes = torch.empty(scores.shape, dtype=torch.int64)
     moving = sorted({temperature for temperature, epsilon in settings if epsilon > 0})
     done = 0
-    for part in _batches(network, images, batch, progress):
+    for part in batches(network, images, batch, progress):
         here = slice(done, done + len(part))
         gradients, clean = input_gradients(network, part, moving)
         for i, (temperature, epsilon) in enumerate(settings):
@@ -374,29 +373,10 @@ def check_grid(temperatures: Sequence[float], epsilons: Sequence[float]) -> tupl
     )
 
 
-def responses(
-    network: nn.Module,
-    images: Tensor,
-    temperatures: Sequence[float] = (1.0, 1000.0),
-    *,
-    batch: int | None = None,
-    progress: str | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """What a network says of each unperturbed image: everything at epsilon = 0 follows from it.
-
-    Returns:
-        The logits [N, K] in float32, and the 1-norms of the gradient of log S(x; T) with respect to the input,
-        [len(temperatures), N] in float32.
-    """
-    logits, norms = [], []
-    for part in _batches(network, images, batch, progress):
-        gradients, clean = input_gradients(network, part, list(temperatures))
-        logits.append(clean.float().cpu())
-        norms.append(torch.stack([devices.double(g).abs().flatten(1).sum(1).float().cpu() for g in gradients]))
-    return torch.cat(logits).numpy(), torch.cat(norms, dim=1).numpy()
-
-
-def _batches(network: nn.Module, images: Tensor, batch: int | None, progress: str | None) -> Iterator[Tensor]:
+def batches(
+    network: nn.Module, images: Tensor, batch: int | None = None, progress: str | None = None
+) -> Iterator[Tensor]:
+    """`images` in parts that suit the network's device, each there, computed with exactly while it is in use."""
     where = devices.of(network)
     parts = images.split(batch or devices.images_per_pass(where))
     with devices.exact(where):

@@ -4,6 +4,7 @@ A notebook asks `configure("demo", temperatures=[1, 1000])` and hands the profil
 asks for a profile's name: whatever differs between the two is a field here.
 """
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from odinlib import splits
+from odinlib import artefacts, splits
 from odinlib.errors import UserError, check_choice, check_number
 from odinlib.networks.train import PAPER_RECIPES, Recipe
 from odinlib.odin import PAPER_EPSILONS, PAPER_TEMPERATURES, check_grid
@@ -62,8 +63,14 @@ class Profile:
     seed: int = 0
     resamples: int = 1000
     compute: bool = True  # compute what is not recorded; otherwise only read
+    exactly: bool = False  # of what is only read, take the very images asked for, or none
     device: str = "auto"
     pictures: str | None = None  # the profile whose images a page may show, where this one's are not to be shown
+
+    @property
+    def exact(self) -> bool:
+        """Whether the very images that are asked for are taken, and not those that are recorded."""
+        return self.compute or self.exactly
 
     @property
     def folder(self) -> Path:
@@ -82,12 +89,49 @@ class Profile:
         )
 
     def training(self, network: str, id_set: str) -> str:
-        """Which training of a network is meant: one of `TRAININGS`, or our own by its seed, such as `seed0`."""
-        return self.trainings.get(f"{network}_{id_set}", f"seed{self.seed}")
+        """Which training of a network is meant: one of `TRAININGS`, or our own by its seed, such as `seed0`.
+
+        Where nothing is computed, a seed changes what is drawn of the record, and not whose weights it is about. A
+        recipe that is not the profile's own carries its digest.
+        """
+        given = self.trainings.get(f"{network}_{id_set}")
+        if given:
+            return given
+        default = PROFILES.get(self.name, self)
+        own = f"seed{self.seed if self.compute else default.seed}"
+        with contextlib.suppress(UserError):  # the profile has no such network
+            recipe = dataclasses.asdict(self.recipe(network))
+            usual = network in default.networks or network == default.grey_network
+            if usual and recipe != dataclasses.asdict(default.recipe(network)):
+                own += f"-{artefacts.digest(recipe)[:8]}"
+        return own
+
+    def trained(self, network: str, id_set: str, training: str | None = None) -> "Trained":
+        """The network trained on `id_set`, by the profile's own choice of training unless one is named."""
+        return Trained(self, network, id_set, training or self.training(network, id_set))
 
     def paper_name(self, name: str) -> str:
         """The paper's network or set whose role `name` plays here."""
         return self.stands_for.get(name, name)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network as a profile has it: which architecture, trained on what, and by whom. What all is asked of."""
+
+    profile: Profile
+    network: str
+    id_set: str
+    training: str  # one of `TRAININGS`, or our own by its seed
+
+    @property
+    def key(self) -> str:
+        """What its files are called by."""
+        return f"{self.network}_{self.id_set}_{self.training}"
+
+    def among(self, **fields: Any) -> "Trained":
+        """The same network under a profile with some fields replaced."""
+        return dataclasses.replace(self, profile=dataclasses.replace(self.profile, **fields))
 
 
 _FILTERS = ("bilinear", "bilinear-aligned", "box", "bilinear-antialias", "lanczos")  # beside a set's own, nearest
@@ -260,6 +304,38 @@ def configure(name: str, **changes: Any) -> Profile:
     _check(profile)
     temperatures, epsilons = check_grid(profile.temperatures, profile.epsilons)
     return dataclasses.replace(profile, temperatures=tuple(temperatures), epsilons=tuple(epsilons))
+
+
+#: Fields that say what is asked, and not where or how it is shown.
+_ASKED = (
+    *("temperatures", "epsilons", "holdout", "images", "curve_images", "fixed_temperature", "fixed_epsilon"),
+    *("headline_epsilon", "tuning_sizes", "split", "seed"),
+)
+
+
+def changes(profile: Profile) -> dict[str, Any]:
+    """What of a profile's question is not as the profile of its name has it: fields and their values."""
+    default = PROFILES.get(profile.name, profile)
+    return {field: value for field in _ASKED if (value := getattr(profile, field)) != getattr(default, field)}
+
+
+#: Parameters of pages that stand for one entry of a field.
+_SINGULAR = {
+    "network": "networks",
+    "id_set": "id_sets",
+    "ood_set": "ood_sets",
+    "temperature": "temperatures",
+    "epsilon": "epsilons",
+}
+
+
+def of_page(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that a page's parameters mean: `temperature` is the one entry of `temperatures`.
+
+    >>> of_page({"temperature": 37, "holdout": 500})
+    {'temperatures': [37], 'holdout': 500}
+    """
+    return {_SINGULAR.get(k, k): [v] if k in _SINGULAR and v is not None else v for k, v in parameters.items()}
 
 
 def _frozen(value: Any) -> Any:

@@ -5,6 +5,7 @@ their loader. The draw stands in the header of whatever is recorded of its image
 ever after, whatever their set is called by then.
 """
 
+import dataclasses
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,8 +28,8 @@ class Draw:
     Args:
         rule: `first` keeps the set's own order; `random` permutes it.
         seed, name: of the permutation; the name is that of the set when it was drawn.
-        limit: where not None, only so many images of the set are used at all, the first of a permutation of their
-            own, by `limit_seed`; the order is that of these.
+        limit: where not None, only so many images of the set are used at all: the first of a permutation of their
+            own by `limit_seed`, or of the set where that is None; the order is that of these.
     """
 
     rule: str
@@ -46,12 +47,25 @@ class Draw:
         used = np.arange(total)
         if self.limit is not None:
             if self.limit > total:
-                raise UserError(f"{self.limit} images are asked for", expected=f"at most the {total} that there are")
-            used = np.random.default_rng(self.limit_seed).permutation(total)[: self.limit]
+                raise UserError(f"{self.limit} images were asked for", expected=f"at most {total}, which there are")
+            used = (
+                np.arange(total)
+                if self.limit_seed is None
+                else np.random.default_rng(self.limit_seed).permutation(total)
+            )
+            used = used[: self.limit]
         if self.rule == "random":
             assert self.name is not None
             used = used[np.random.default_rng([self.seed, zlib.crc32(self.name.encode())]).permutation(len(used))]
         return used
+
+    def without_permutation(self) -> "Draw":
+        """The same draw of the first `limit` images of the set."""
+        return dataclasses.replace(self, limit_seed=None)
+
+    def without_limit(self) -> "Draw":
+        """The same rule for all images of the set."""
+        return dataclasses.replace(self, limit=None, limit_seed=None)
 
     def as_header(self) -> dict[str, Any]:
         """What of the draw there is to say, for an artefact's header; :meth:`from_header` reads it."""

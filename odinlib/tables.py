@@ -8,93 +8,20 @@ import contextlib
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
-from odinlib import datasets, experiments, metrics, networks, reference
+from odinlib import datasets, experiments, metrics, profiles, reference, trained
+from odinlib.compare import is_the_papers
 from odinlib.errors import Missing
+from odinlib.names import METHOD_TITLES, METRIC_TITLES, listed, network_title
 from odinlib.profiles import Profile
 
-METRIC_TITLES = {
-    "fpr": "FPR at 95 % TPR ↓",
-    "detection_error": "Detection error ↓",
-    "auroc": "AUROC ↑",
-    "aupr_in": "AUPR-In ↑",
-    "aupr_out": "AUPR-Out ↑",
-}
-LOWER_IS_BETTER = ("fpr", "detection_error")
-METHOD_TITLES = {"baseline": "Baseline", "odin": "ODIN"}
-NEAR = 2.0  # percentage points
 NOT_RECORDED = "<small>not recorded</small>"
-_MEASURED = (
-    *("network", "id_set", "ood_set", "method", "metric", "value", "low", "high"),
-    *("temperature", "epsilon", "images_in", "images_out"),
-)
-
-
-def verdict(ours: float, low: float, high: float, printed: str) -> str:
-    """How a measured value stands to the printed one.
-
-    `reproduced`: the printed value lies in our 95 % interval, widened by half a unit of its last digit;
-    `near`: it lies within two points of ours; otherwise `differs`.
-
-    >>> verdict(34.1, 33.1, 35.0, "34.7"), verdict(30.0, 29.5, 30.5, "31.9"), verdict(30.0, 29.0, 31.0, "40")
-    ('reproduced', 'near', 'differs')
-    """
-    value = float(printed)
-    rounding = 0.5 * 10.0 ** -len(printed.partition(".")[2])
-    if low - rounding <= value <= high + rounding:
-        return "reproduced"
-    return "near" if abs(ours - value) <= NEAR else "differs"
-
-
-def is_the_papers(profile: Profile, *names: str) -> bool:
-    """Whether every network and set named is the paper's own and not one that stands for it."""
-    return all(profile.paper_name(name) == name for name in names)
-
-
-def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = None) -> pd.DataFrame:
-    """Paper, ours, difference, interval and verdict for every measured number.
-
-    Where a network or a set only stands for the paper's, values cannot be compared; the verdict then says
-    whether ODIN moves the measure from the baseline in the direction that the paper prints.
-
-    Args:
-        profile: says whose role each network and set plays.
-        measured: rows of `experiments.detection`.
-        table: the paper's table to look in, where a number is printed in several.
-
-    Returns:
-        The rows of `measured` with `paper` (as printed, or NaN), `difference` and `verdict`.
-    """
-    if measured.empty:
-        return pd.DataFrame(columns=[*_MEASURED, "paper", "difference", "verdict"])
-    baseline = measured[measured.method == "baseline"].set_index(["network", "id_set", "ood_set", "metric"]).value
-    rows = []
-    for row in measured.to_dict("records"):
-        key = (row["network"], row["id_set"], row["ood_set"])
-        network, id_set, ood_set = (profile.paper_name(name) for name in key)
-        printed, printed_baseline = (
-            reference.lookup(network, id_set, ood_set, method, row["metric"], table)
-            for method in (row["method"], "baseline")
-        )
-        if printed is None:
-            rows.append({**row, "paper": None, "difference": math.nan, "verdict": "not in the paper"})
-            continue
-        if is_the_papers(profile, *key):
-            found = verdict(row["value"], row["low"], row["high"], printed)
-        elif row["method"] == "baseline" or printed_baseline is None:
-            found = "not comparable"
-        else:
-            ours = row["value"] - baseline.get((*key, row["metric"]), math.nan)
-            same = _sign(ours) == _sign(float(printed) - float(printed_baseline))
-            found = "same direction" if same else "other direction"
-        rows.append({**row, "paper": printed, "difference": row["value"] - float(printed), "verdict": found})
-    return pd.DataFrame(rows)
 
 
 def detection_table(
@@ -113,13 +40,13 @@ def detection_table(
             METRIC_TITLES[metric]: _pair_cell(block[block.metric == metric].set_index("method"), metric)
             for metric in metrics.METRICS
         }
-    index = [(_pair_title(profile, key[0], key[1]), set_title(profile, key[2])) for key in lines]
+    index = [(_pair_title(profile, key[0], key[1]), datasets.title(key[2])) for key in lines]
     not_there: dict[tuple[str, str], list[str]] = {}
     for network, id_set, ood_set in missing or {}:
         not_there.setdefault((network, id_set), []).append(ood_set)
     for (network, id_set), ood_sets in not_there.items():
         every = len(ood_sets) > 1 and set(ood_sets) >= set(profile.ood_sets.get(id_set, ()))
-        told = names(set_title(profile, s) for s in ood_sets) if len(ood_sets) <= 4 else f"{len(ood_sets)} more sets"
+        told = listed(datasets.title(s) for s in ood_sets) if len(ood_sets) <= 4 else f"{len(ood_sets)} more sets"
         told = f"all {len(ood_sets)} sets" if every else told
         index.append((_pair_title(profile, network, id_set), _small(told)))
         lines[network, id_set, told] = dict.fromkeys(METRIC_TITLES.values(), "–") | {METRIC_TITLES["fpr"]: NOT_RECORDED}
@@ -133,7 +60,7 @@ def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
         {
             "Network": [network_title(n) for n in compared.network],
             "ID": [datasets.title(s) for s in compared.id_set],
-            "OOD": [set_title(profile, s) for s in compared.ood_set],
+            "OOD": [datasets.title(s) for s in compared.ood_set],
             "Method": [METHOD_TITLES[m] for m in compared.method],
             "Measure": [METRIC_TITLES[m] for m in compared.metric],
             "Paper": ["–" if p is None else p for p in compared.paper],
@@ -150,7 +77,7 @@ def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
 
 def recipe_table(profile: Profile) -> Styler:
     """Every network of the run: its size, how it was trained or where it comes from, and how long it took."""
-    cards, missing = experiments.gather(lambda *job: experiments.card(profile, *job), _jobs(profile))
+    cards, missing = experiments.gather(lambda *key: trained.card(profile.trained(*key)), _jobs(profile))
     rows = []
     for (name, id_set), card in cards.items():
         recipe = card.get("recipe")
@@ -174,7 +101,7 @@ def recipe_table(profile: Profile) -> Styler:
     not_there: dict[str, list[str]] = {}
     for name, id_set in missing:
         not_there.setdefault(name, []).append(datasets.title(id_set))
-    rows += [[network_title(name), names(sets), "–", NOT_RECORDED, "–", "–"] for name, sets in not_there.items()]
+    rows += [[network_title(name), listed(sets), "–", NOT_RECORDED, "–", "–"] for name, sets in not_there.items()]
     columns = ["Network", "Trained on", "Parameters", "How", "Test accuracy (%)", "Training took"]
     return plain(pd.DataFrame(rows, columns=columns)).hide(axis="index")
 
@@ -183,10 +110,11 @@ def differences(profile: Profile) -> list[str]:
     """What bears the paper's name in this run and is not the paper's: networks that others trained, a sentence each."""
     told = []
     for name, id_set in _jobs(profile):
-        if f"{name}_{id_set}" not in profile.origins:
+        of = profile.trained(name, id_set)
+        if of.training not in profiles.TRAININGS:
             continue
         with contextlib.suppress(Missing):
-            card = experiments.card(profile, name, id_set)
+            card = trained.card(of)
             sentence = (
                 f"**{network_title(name)} on {datasets.title(id_set)}** was not trained by the paper's recipe of "
                 f"{profile.recipe(name).epochs} epochs: {card['origin']}"
@@ -209,7 +137,7 @@ def set_table(profile: Profile) -> Styler:
             entry = rows.setdefault(
                 name,
                 {
-                    "Set": set_title(profile, name),
+                    "Set": datasets.title(name),
                     "In the role of": "itself" if role == name else reference.title(role),
                     "Resampled by": datasets.variant(name)[1] or "–",
                     "Used with": [],
@@ -247,7 +175,7 @@ def error_table(profile: Profile) -> Styler:
                 profile.paper_name(name), profile.paper_name(id_set), None, None, "test_error", table=1
             )
             try:
-                ours = f"{100 * experiments.test_error(profile, name, id_set):.2f}"
+                ours = f"{100 * experiments.test_error(profile.trained(name, id_set)):.2f}"
             except Missing:
                 ours = NOT_RECORDED
             same = is_the_papers(profile, name, id_set)
@@ -264,7 +192,7 @@ def accuracy_table(profile: Profile) -> Styler:
     for name, id_set in dict.fromkeys([*jobs, (profile.grey_network, profile.grey_id_set)]):
         printed = reference.lookup(profile.paper_name(name), profile.paper_name(id_set), None, None, "test_accuracy")
         try:
-            ours = f"{100 - 100 * experiments.test_error(profile, name, id_set):.2f}"
+            ours = f"{100 - 100 * experiments.test_error(profile.trained(name, id_set)):.2f}"
         except Missing:
             ours = NOT_RECORDED
         same = is_the_papers(profile, name, id_set)
@@ -303,13 +231,13 @@ def setting_table(profile: Profile, name: str, parameter: str) -> Styler:
             key = (profile.paper_name(name), profile.paper_name(id_set), profile.paper_name(ood_set))
             printed = reference.lookup(*key, "odin", parameter)
             try:
-                ours = f"{getattr(experiments.tune(profile, name, id_set, ood_set), parameter):g}"
+                ours = f"{getattr(experiments.tune(profile.trained(name, id_set), ood_set), parameter):g}"
             except Missing:
                 if key[2] != ood_set and key[2] in profile.ood_sets[id_set]:
                     continue  # nothing of a stand-in: the paper's number stands in the line of the set itself
                 ours = NOT_RECORDED
             cell = f"{ours}<br>{_small(f'paper {printed}' if printed else 'not in the paper')}"
-            rows.setdefault(set_title(profile, ood_set), {})[datasets.title(id_set)] = cell
+            rows.setdefault(datasets.title(ood_set), {})[datasets.title(id_set)] = cell
     return plain(pd.DataFrame(rows).T.fillna("–").rename_axis("Out-of-distribution set"))
 
 
@@ -333,23 +261,8 @@ def transfer_table(profile: Profile, name: str, compared: pd.DataFrame) -> Style
         ]
         told = f"paper {printed[0]} / {printed[1]}" if printed[0] else "not in the paper"
         cell = f"{row['baseline']:.1f} / {row['odin']:.1f}<br>{_small(told)}"
-        rows.setdefault(set_title(profile, row["ood_set"]), {})[set_title(profile, row["tuning_set"])] = cell
+        rows.setdefault(datasets.title(row["ood_set"]), {})[datasets.title(row["tuning_set"])] = cell
     return plain(pd.DataFrame(rows).T.rename_axis("Test set"))
-
-
-def network_title(name: str) -> str:
-    """A network's name as the paper writes it: `densenet-bc-100-12` is "DenseNet-BC-100 (k = 12)"."""
-    family = networks.family_of(name)
-    numbers = name.removeprefix(family + "-")
-    if family == "densenet-bc":
-        depth, growth = numbers.split("-")
-        return f"DenseNet-BC-{depth} (k = {growth})"
-    return f"WRN-{numbers}" if family == "wrn" else f"MLP {numbers.replace('x', ' × ')}"
-
-
-def set_title(profile: Profile, name: str) -> str:
-    """A set's own title; a stand-in never carries the name of what it stands for."""
-    return datasets.title(name)
 
 
 def plain(frame: pd.DataFrame) -> Styler:
@@ -361,7 +274,7 @@ def plain(frame: pd.DataFrame) -> Styler:
 
 def _pair_cell(block: pd.DataFrame, metric: str) -> str:
     values = [block.value[method] for method in METHOD_TITLES]
-    better = values[1] < values[0] if metric in LOWER_IS_BETTER else values[1] > values[0]
+    better = values[1] < values[0] if metric in metrics.LOWER_IS_BETTER else values[1] > values[0]
     baseline, odin = (f"{value:.1f}" for value in values)
     printed = [block.paper[method] for method in METHOD_TITLES]
     told = f"{printed[0]} / {printed[1]}" if printed[0] is not None else "–"
@@ -392,13 +305,3 @@ def _unbroken(text: str) -> str:
 
 def _small(text: str) -> str:
     return f"<small>{text}</small>"
-
-
-def _sign(number: float) -> int:
-    return int(number > 0) - int(number < 0)
-
-
-def names(items: Iterable[str]) -> str:
-    """Titles in a sentence: "a, b and c"."""
-    words = list(items)
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

@@ -7,8 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from odinlib import datasets
-from odinlib.figures.effects import check_frames, in_order
-from odinlib.figures.style import COLOURS, MARKERS, letter, panels, shared_legend
+from odinlib.figures.style import COLOURS, MARKERS, check_frames, in_order, letter, panels, shared_legend
 
 
 def distances(measured: pd.DataFrame, pixels: str = "unit") -> Figure:

@@ -4,17 +4,15 @@ Every function takes frames of `odinlib.effects`: a row for each out-of-distribu
 measures in percent. A set has the same colour and marker in all of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from odinlib import metrics, tables
-from odinlib.errors import UserError
-from odinlib.figures.style import letter, panels, set_line, shared_legend
+from odinlib import metrics, names
+from odinlib.figures.style import check_frames, in_order, letter, panels, set_line, shared_legend
 
 TEMPERATURE, EPSILON = "temperature", "epsilon"
 _AXES = {TEMPERATURE: "Temperature T", EPSILON: "Magnitude ε (pixel units)"}
@@ -112,34 +110,8 @@ def by_network(found: Mapping[tuple[str, str], pd.DataFrame]) -> dict[str, pd.Da
     """
     frames: dict[str, list[pd.DataFrame]] = {}
     for (network, _), frame in found.items():
-        frames.setdefault(tables.network_title(network), []).append(frame)
+        frames.setdefault(names.network_title(network), []).append(frame)
     return {title: pd.concat(parts, ignore_index=True) for title, parts in frames.items()}
-
-
-def in_order(columns: Iterable[Iterable[str]]) -> list[str]:
-    """Every name of the columns once, in the order in which they first stand there."""
-    return list(dict.fromkeys(name for column in columns for name in column))
-
-
-def check_frames(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> None:
-    """Refuse what cannot be drawn.
-
-    Raises:
-        UserError: there is no frame, or one is empty, lacks one of `columns`, or holds no finite number in one.
-    """
-    if not frames:
-        raise UserError("there is nothing to draw", expected="measurements of at least one network")
-    for frame in frames:
-        lacking = [column for column in columns if column not in frame]
-        if lacking or frame.empty:
-            raise UserError(
-                f"a frame of {len(frame)} rows has no column {', '.join(lacking)}" if lacking else "a frame is empty",
-                expected=f"columns {', '.join(columns)}",
-            )
-        for column in columns:
-            values = frame[column]
-            if pd.api.types.is_numeric_dtype(values) and not np.isfinite(values).all():
-                raise UserError(f"column {column} holds NaN or infinity", expected="numbers")
 
 
 def _measures(measured: Mapping[str, pd.DataFrame], axis: str, tpr: float) -> Figure:

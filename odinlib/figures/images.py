@@ -7,9 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from odinlib.errors import UserError
-from odinlib.figures.effects import check_frames
-from odinlib.figures.style import COLOURS, MARKERS, letter, panels, shared_legend
-from odinlib.mechanism import Outputs
+from odinlib.figures.style import COLOURS, MARKERS, check_frames, letter, panels, shared_legend
+from odinlib.measure.mechanism import Outputs
 
 
 def figure_16(accuracies: Mapping[str, pd.DataFrame]) -> Figure:

@@ -1,7 +1,7 @@
 """Why temperature and perturbation work: Figures 5, 6, 10, 11 and 12, and the expansions behind them.
 
-Every function takes what `odinlib.mechanism` measures. The in-distribution set stands first in every frame and is
-black in every panel; the others keep the colour that they have in the figures of `odinlib.figures.effects`.
+Every function takes what `odinlib.measure.mechanism` measures. The in-distribution set stands first in every frame and
+is black in every panel; the others keep the colour that they have in the figures of `odinlib.figures.effects`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,19 @@ from matplotlib.figure import Figure
 from scipy.stats import gaussian_kde
 
 from odinlib.errors import UserError
-from odinlib.figures.effects import check_frames, in_order
-from odinlib.figures.style import BASELINE, COLOURS, ODIN, blank, letter, panels, set_line, shared_legend
-from odinlib.mechanism import Outputs, Path
+from odinlib.figures.style import (
+    BASELINE,
+    COLOURS,
+    ODIN,
+    blank,
+    check_frames,
+    in_order,
+    letter,
+    panels,
+    set_line,
+    shared_legend,
+)
+from odinlib.measure.mechanism import Outputs, Path
 
 U1 = "U₁ (units of the network's outputs)"
 U2_GIVEN_U1 = "E[U₂ | U₁] (output units²)"

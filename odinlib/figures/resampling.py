@@ -13,8 +13,17 @@ from matplotlib.figure import Figure
 
 from odinlib.datasets import resample
 from odinlib.errors import UserError
-from odinlib.figures.effects import check_frames, in_order
-from odinlib.figures.style import BASELINE, COLOURS, MARKERS, ODIN, letter, panels, shared_legend
+from odinlib.figures.style import (
+    BASELINE,
+    COLOURS,
+    MARKERS,
+    ODIN,
+    check_frames,
+    in_order,
+    letter,
+    panels,
+    shared_legend,
+)
 
 #: The colour, marker and filling of each method of `effects.FILTER_METHODS`.
 _METHODS = {

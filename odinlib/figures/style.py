@@ -1,14 +1,16 @@
 """One look for every figure: colour-blind-safe, opaque white, the same bytes in every run."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from odinlib import datasets
+from odinlib.errors import UserError
 
 #: Okabe and Ito's colours, then Paul Tol's; the first is the in-distribution set's everywhere.
 COLOURS = (
@@ -75,3 +77,29 @@ def shared_legend(figure: Figure, axis: Axes, columns: int = 4) -> None:
     """One legend for all panels, below them."""
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)), fontsize="small")
+
+
+def in_order(columns: Iterable[Iterable[str]]) -> list[str]:
+    """Every name of the columns once, in the order in which they first stand there."""
+    return list(dict.fromkeys(name for column in columns for name in column))
+
+
+def check_frames(frames: Sequence[pd.DataFrame], columns: Sequence[str]) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+        UserError: there is no frame, or one is empty, lacks one of `columns`, or holds no finite number in one.
+    """
+    if not frames:
+        raise UserError("there is nothing to draw", expected="measurements of at least one network")
+    for frame in frames:
+        lacking = [column for column in columns if column not in frame]
+        if lacking or frame.empty:
+            raise UserError(
+                f"a frame of {len(frame)} rows has no column {', '.join(lacking)}" if lacking else "a frame is empty",
+                expected=f"columns {', '.join(columns)}",
+            )
+        for column in columns:
+            values = frame[column]
+            if pd.api.types.is_numeric_dtype(values) and not np.isfinite(values).all():
+                raise UserError(f"column {column} holds NaN or infinity", expected="numbers")

@@ -6,9 +6,19 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from odinlib.analysis import slope
-from odinlib.figures.effects import check_frames, in_order
-from odinlib.figures.style import BASELINE, COLOURS, MARKERS, ODIN, letter, panels, set_line, shared_legend
+from odinlib.figures.style import (
+    BASELINE,
+    COLOURS,
+    MARKERS,
+    ODIN,
+    check_frames,
+    in_order,
+    letter,
+    panels,
+    set_line,
+    shared_legend,
+)
+from odinlib.measure.moments import slope
 
 
 def one_term() -> Figure:

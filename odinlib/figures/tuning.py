@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 
 from odinlib import datasets
 from odinlib.errors import UserError
-from odinlib.figures.effects import check_frames, in_order
-from odinlib.figures.style import COLOURS, MARKERS, letter, panels, set_line, shared_legend
+from odinlib.figures.style import COLOURS, MARKERS, check_frames, in_order, letter, panels, set_line, shared_legend
 
 
 def figure_13(

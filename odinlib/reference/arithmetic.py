@@ -9,8 +9,9 @@ import math
 
 import pandas as pd
 
+from odinlib.metrics import LOWER_IS_BETTER, METRICS
 from odinlib.reference.findings import Check, Finding
-from odinlib.reference.printed import LOWER_IS_BETTER, METRICS, title
+from odinlib.reference.printed import title
 
 PAIR = ["table", "network", "id_set", "ood_set"]
 SLACK = 1e-9  # for the float error of sums of one-decimal numbers

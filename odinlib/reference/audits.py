@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from odinlib.odin import PAPER_EPSILONS, PAPER_TEMPERATURES
 from odinlib.reference import arithmetic, printed, settings, statements, tuning
 from odinlib.reference.findings import Check, as_frame, as_summary
 
@@ -40,9 +41,6 @@ def checks(tolerance: float = 0.05, large: float = 0.1) -> list[Check]:
         large: share of the baseline's FPR below which a reduction is not called large.
     """
     cells, numbers = printed.tables(), printed.prose()
-    grid = settings.epsilon_grid(
-        printed.stated("epsilon-first"), printed.stated("epsilon-last"), int(printed.stated("epsilons"))
-    )
     places = numbers[numbers["unit"] == "place"].sort_values("value")
     error = printed.lookup("densenet-bc-100-12", "cifar10", None, None, "test_error")
     assert error is not None
@@ -55,8 +53,8 @@ def checks(tolerance: float = 0.05, large: float = 0.1) -> list[Check]:
         statements.check_prose(cells, numbers),
         statements.check_splits(_available(), _splits()),
         tuning.check_across_tables(cells),
-        settings.check_off_grid(cells, "epsilon", grid),
-        settings.check_off_grid(cells, "temperature", [float(value) for value in settings.TEMPERATURES]),
+        settings.check_off_grid(cells, "epsilon", PAPER_EPSILONS),
+        settings.check_off_grid(cells, "temperature", PAPER_TEMPERATURES),
         settings.check_unreported(cells),
         settings.check_unscaled(cells),
         settings.check_unperturbed(cells),

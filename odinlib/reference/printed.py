@@ -10,13 +10,12 @@ from pathlib import Path
 import pandas as pd
 
 from odinlib.errors import check_choice
+from odinlib.metrics import METRICS
 
 HERE = Path(__file__).parent
 
-METRICS = ("fpr", "detection_error", "auroc", "aupr_in", "aupr_out")
 OTHER_METRICS = ("temperature", "epsilon", "test_error", "test_accuracy", "mmd", "energy")
 KEY = ("network", "id_set", "ood_set", "tuning_set", "method", "metric")
-LOWER_IS_BETTER = ("fpr", "detection_error")
 
 _TITLES = {
     "densenet-bc-100-12": "DenseNet-BC-100",

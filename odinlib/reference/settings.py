@@ -1,25 +1,15 @@
 """Checks of the settings that the paper chose (Tables 4 to 9 and Appendix A.2)."""
 
 import math
+from collections.abc import Sequence
 
 import pandas as pd
 
 from odinlib.reference.arithmetic import PAIR, SLACK, place
 from odinlib.reference.findings import Check, Finding
 
-TEMPERATURES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
-
-def epsilon_grid(first: float = 0.0, last: float = 0.004, count: int = 21) -> list[float]:
-    """The evenly spaced magnitudes of Section 4.4, in pixel units of [0, 1].
-
-    >>> epsilon_grid()[:3]
-    [0.0, 0.0002, 0.0004]
-    """
-    return [round(first + (last - first) * k / (count - 1), 10) for k in range(count)]
-
-
-def check_off_grid(cells: pd.DataFrame, metric: str, grid: list[float]) -> Check:
+def check_off_grid(cells: pd.DataFrame, metric: str, grid: Sequence[float]) -> Check:
     """Which chosen settings (``metric`` "epsilon" or "temperature") were not among the values searched?"""
     chosen = cells[cells["metric"] == metric]
     findings = []
@@ -96,7 +86,7 @@ def check_unperturbed(cells: pd.DataFrame) -> Check:
             row["printed"],
             "above 0",
             math.nan,
-            "The gain over the baseline is that of the temperature alone; the perturbation adds nothinghere.",
+            "The gain over the baseline is that of the temperature alone; the perturbation adds nothing here.",
         )
         for _, row in chosen[chosen["value"] == 0].iterrows()
     ]

@@ -1,19 +1,23 @@
 """How far a set of images lies from the in-distribution set, without a network (Section 4.5, Appendix G).
 
-Each pair of sets is an artefact, distances/<id set>/<set>.npz, see `experiments`.
+Each pair of sets is an artefact, distances/<id set>/<set>.npz, see `odinlib.store`.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from odinlib import analysis, artefacts, experiments
-from odinlib.errors import UserError
+from odinlib import artefacts, datasets, profiles, splits, store
+from odinlib.errors import Missing, UserError
+from odinlib.measure import discrepancy
 from odinlib.profiles import Profile
 
 
@@ -68,21 +72,19 @@ def distance(
         Missing: it is not recorded, and this profile only reads, or the images are not there.
     """
 
-    def config(of: Profile) -> dict[str, Any]:
-        measured = {"sets": (id_set, ood_set), "images": of.images, "seed": of.seed, "pixels": pixels, "part": "inner"}
-        tested = {"permutations": permutations, "subsample": subsample}
-        return {**measured, **tested, "kind": "distance", "format": experiments.FORMAT}
+    path, config = _path_and_config(profile, id_set, ood_set, pixels, permutations, subsample)
 
     def compute() -> Mapping[str, np.ndarray]:
-        v, w = (experiments.image_set(profile, name, id_set).images for name in (id_set, ood_set))
+        v, w = (_images(profile, name, id_set) for name in (id_set, ood_set))
         w = _inner(w, v.shape[1:3])
         if id_set == ood_set:
-            v, w = (v[half] for half in experiments.split(profile, id_set, len(v), len(v) // 2))
-        median = analysis.median_distance(v, w, squared=False, pixels=pixels)
-        mmd = functools.partial(analysis.mmd, v, w, sigma=median / math.sqrt(2), pixels=pixels)
-        energy = functools.partial(analysis.energy_distance, v, w, pixels=pixels)
+            order = splits.draw("random", id_set, profile.seed).order(len(v))
+            v, w = v[order[: len(v) // 2]], v[order[len(v) // 2 :]]
+        median = discrepancy.median_distance(v, w, squared=False, pixels=pixels)
+        mmd = functools.partial(discrepancy.mmd, v, w, sigma=median / math.sqrt(2), pixels=pixels)
+        energy = functools.partial(discrepancy.energy_distance, v, w, pixels=pixels)
         test = functools.partial(
-            analysis.permutation_test, v, w, permutations=permutations, subsample=subsample, seed=profile.seed
+            discrepancy.permutation_test, v, w, permutations=permutations, subsample=subsample, seed=profile.seed
         )
         on_mmd, on_energy = test("mmd"), test("energy")
         found = Distance(
@@ -100,12 +102,47 @@ def distance(
         )
         return {name: np.array(value) for name, value in dataclasses.asdict(found).items()}
 
-    why_not = None if profile.compute else "appendix G's page makes it with `-p compute True` where the images are"
-    options = (pixels, permutations, subsample)
-    stem = ood_set if options == ("unit", 999, 1000) else "_".join(map(str, (ood_set, *options)))
-    path = experiments.artefact_path(profile, "distances", f"{id_set}/{stem}", config, ".npz")
-    arrays = artefacts.load_or_compute(path, config(profile), compute, why_not=why_not).arrays
-    return Distance(**{name: value.item() for name, value in arrays.items()})
+    try:
+        held = artefacts.load(path, config).arrays
+    except (FileNotFoundError, artefacts.Refused) as why:
+        if not profile.compute:
+            if isinstance(why, artefacts.Refused):
+                raise
+            remedy = "appendix G's page makes it with `-p compute True` where the images are"
+            raise Missing(f"{path} is not recorded", remedy=remedy) from None
+        start = time.perf_counter()
+        held = dict(compute())
+        with artefacts.locked(path):
+            artefacts.save(path, held, config, artefacts.provenance(seconds=time.perf_counter() - start))
+    return Distance(**{name: value.item() for name, value in held.items()})
+
+
+def is_recorded(profile: Profile, id_set: str, ood_set: str) -> bool:
+    """Whether the distance between two sets is there, with the usual options."""
+    path, config = _path_and_config(profile, id_set, ood_set)
+    with contextlib.suppress(FileNotFoundError):
+        return bool(artefacts.load(path, config).arrays)
+    return False
+
+
+def _path_and_config(
+    profile: Profile, id_set: str, ood_set: str, pixels: str = "unit", permutations: int = 999, subsample: int = 1000
+) -> tuple[Path, dict[str, Any]]:
+    measured = {"sets": (id_set, ood_set), "images": profile.images, "seed": profile.seed, "pixels": pixels}
+    options = {"permutations": permutations, "subsample": subsample}
+    config = {**measured, **options, "part": "inner", "kind": "distance", "format": store.FORMAT}
+    default = profiles.PROFILES.get(profile.name, profile)
+    told = [] if (pixels, permutations, subsample) == ("unit", 999, 1000) else [pixels, permutations, subsample]
+    told += [] if (profile.images, profile.seed) == (default.images, default.seed) else [profile.images, profile.seed]
+    stem = "_".join(map(str, (ood_set, *told)))
+    return profile.folder / "distances" / id_set / f"{stem}.npz", config
+
+
+def _images(profile: Profile, name: str, id_set: str) -> np.ndarray:
+    """The images [N, H, W, C] of a set that the profile asks for."""
+    found = store.image_set(profile, name, id_set).images
+    limit = None if name in datasets.NOISE else profile.images
+    return found if limit is None else found[splits.draw("first", name, profile.seed, limit).order(len(found))]
 
 
 def _inner(images: np.ndarray, size: tuple[int, ...]) -> np.ndarray:

@@ -15,10 +15,11 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from odinlib import analysis, datasets, experiments, metrics, odin
+from odinlib import datasets, experiments, metrics, odin, store
 from odinlib.datasets import embedded
 from odinlib.errors import Missing, UserError
-from odinlib.profiles import Profile
+from odinlib.measure import moments
+from odinlib.profiles import Trained
 
 LARGE = 1000.0  # the large temperature, at which gradient norms are recorded
 
@@ -52,29 +53,35 @@ _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hor
 # --- Images -----------------------------------------------------------------------------------------------------------
 
 
-def quantities(profile: Profile, name: str, id_set: str, sets: Sequence[str]) -> pd.DataFrame:
+def quantities(of: Trained, sets: Sequence[str]) -> pd.DataFrame:
     """What Figures 5, 10, 11 and 12 are drawn from: a row for each test image of each set.
 
     Returns:
-        Columns set, index (among the test images), u1, u2 (Equation 4), variance (of the gaps), score_1 and score (at
-        T = 1 and 1000), norm_1 and norm (1-norms of the gradient of log S there).
+        Columns set, index (the image's place in the set), u1, u2 (Equation 4), variance (of the gaps), score_1 and
+        score (at T = 1 and 1000), norm_1 and norm (1-norms of the gradient of log S there).
     """
     frames = []
     for images in sets:
-        found = experiments.test_responses(profile, name, id_set, images)
+        test = experiments.tested(of, images)
+        found = store.responses(of, images, test)
         logits = torch.from_numpy(found.logits)
         columns = {
-            "u1": analysis.u1(logits),
-            "u2": analysis.u2(logits),
-            "variance": analysis.u2(logits) - analysis.u1(logits) ** 2,
+            "u1": moments.u1(logits),
+            "u2": moments.u2(logits),
+            "variance": moments.u2(logits) - moments.u1(logits) ** 2,
             "score_1": odin.softmax_score(logits, 1.0),
             "score": odin.softmax_score(logits, LARGE),
             "norm_1": found.gradient_norm_1.astype(np.float64),
             "norm": found.gradient_norm_1000.astype(np.float64),
         }
-        index = np.arange(len(logits))
-        frames.append(pd.DataFrame({"set": images, "index": index} | {k: np.asarray(v) for k, v in columns.items()}))
+        frames.append(pd.DataFrame({"set": images, "index": test} | {k: np.asarray(v) for k, v in columns.items()}))
     return pd.concat(frames, ignore_index=True)
+
+
+def on_curves(of: Trained, images: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `quantities` whose images are also behind the curves over epsilon."""
+    rows = [part[part["index"].isin(experiments.curve_images(of, name))] for name, part in images.groupby("set")]
+    return pd.concat(rows).sort_index()
 
 
 def conditional(images: pd.DataFrame, x: str, y: str, bins: int = 12, least: int = 5) -> pd.DataFrame:
@@ -92,7 +99,7 @@ def conditional(images: pd.DataFrame, x: str, y: str, bins: int = 12, least: int
     edges = np.linspace(images[x].min(), images[x].max(), bins + 1)
     frames = []
     for name, rows in images.groupby("set", sort=False):
-        found = analysis.conditional_expectation(rows[x], rows[y], edges)
+        found = moments.conditional_expectation(rows[x], rows[y], edges)
         frame = pd.DataFrame(
             {
                 "set": name,
@@ -155,17 +162,17 @@ def typical_at(
 def show_outputs(title: str, classes: Sequence[str], logits: np.ndarray) -> Outputs:
     """The outputs of one image, logits [K], with their U1 and U2."""
     found = torch.from_numpy(logits)[None]
-    return Outputs(title, classes, logits, analysis.u1(found).item(), analysis.u2(found).item())
+    return Outputs(title, classes, logits, moments.u1(found).item(), moments.u2(found).item())
 
 
-def outputs_of(profile: Profile, name: str, id_set: str, row: pd.Series) -> Outputs:
+def outputs_of(of: Trained, row: pd.Series) -> Outputs:
     """The recorded outputs for the image of a row of `quantities`."""
-    found = experiments.test_responses(profile, name, id_set, row["set"])
-    classes, index = class_names(id_set, found.logits.shape[1]), int(row["index"])
+    found = store.responses(of, row["set"], np.array([int(row["index"])]))
+    classes = class_names(of.id_set, found.logits.shape[1])
     title = "an image"
-    if row["set"] == id_set and found.labels is not None:
-        title += f" of class {classes[found.labels[index]]}"
-    shown = show_outputs(f"{title} from {datasets.title(row['set'])}", classes, found.logits[index])
+    if row["set"] == of.id_set and found.labels is not None:
+        title += f" of class {classes[found.labels[0]]}"
+    shown = show_outputs(f"{title} from {datasets.title(row['set'])}", classes, found.logits[0])
     return dataclasses.replace(shown, set=row["set"])
 
 
@@ -199,7 +206,7 @@ def expansion(logits_in: Tensor, logits_out: Tensor, temperatures: Sequence[floa
         U1 - U2 / 2T, to g for the others), fpr (percent).
     """
     both = torch.cat([logits_in, logits_out])
-    u1, u2 = analysis.u1(both), analysis.u2(both)
+    u1, u2 = moments.u1(both), moments.u2(both)
     rows = []
     for temperature in temperatures:
         exact = odin.margin_score(both, temperature)
@@ -222,15 +229,14 @@ def expansion(logits_in: Tensor, logits_out: Tensor, temperatures: Sequence[floa
 # --- Perturbation -----------------------------------------------------------------------------------------------------
 
 
-def log_scores(profile: Profile, name: str, id_set: str, images: str, temperature: float = LARGE) -> np.ndarray:
+def log_scores(of: Trained, images: str, temperature: float = LARGE) -> np.ndarray:
     """log S(x~; T) of test images for every epsilon of the profile [B, n], from the recorded curves."""
-    row = experiments.curve_temperatures(profile).index(temperature)
-    classes = experiments.responses(profile, name, id_set, images).logits.shape[1]
-    margins = experiments.curve(profile, name, id_set, images)[row].double()
-    return torch.nn.functional.logsigmoid(margins / temperature - np.log(classes - 1)).numpy()
+    row = experiments.curve_temperatures(of.profile).index(temperature)
+    margins = experiments.curve(of, images)[row].double()
+    return torch.nn.functional.logsigmoid(margins / temperature - np.log(experiments.class_count(of) - 1)).numpy()
 
 
-def path_of(profile: Profile, name: str, id_set: str, row: pd.Series) -> Path:
+def path_of(of: Trained, row: pd.Series) -> Path:
     """The recorded scores, at the large T, of the image of a row of `quantities` along its perturbation.
 
     Its picture comes with it where the set is one that this package draws or generates itself, and can be had here.
@@ -239,28 +245,25 @@ def path_of(profile: Profile, name: str, id_set: str, row: pd.Series) -> Path:
     picture = None
     if embedded.known(images) or images in datasets.NOISE:
         with contextlib.suppress(Missing):  # noise has the shape of the ID set's images, which may not be here
-            found = experiments.image_set(profile, images, id_set)
-            _, test = experiments.split(profile, images, len(found), profile.holdout)
-            picture = found.images[test[index]]
-    scores = np.exp(log_scores(profile, name, id_set, images)[:, index])
-    return Path(datasets.title(images), np.array(profile.epsilons), scores, float(row["norm"]), picture)
+            picture = store.image_set(of.profile, images, of.id_set).images[index]
+    place = int(np.flatnonzero(experiments.curve_images(of, images) == index)[0])
+    scores = np.exp(log_scores(of, images)[:, place])
+    return Path(datasets.title(images), np.array(of.profile.epsilons), scores, float(row["norm"]), picture)
 
 
-def gains(
-    profile: Profile, name: str, id_set: str, images: str, temperature: float = LARGE
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def gains(of: Trained, images: str, temperature: float = LARGE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """What the perturbation does to log S of test images, and what its first-order expansion promises.
 
     Returns:
         The profile's epsilons above 0 [B]; log S(x~; T) - log S(x; T) [B, n]; epsilon times the gradient's 1-norm
         [B, n].
     """
-    epsilons = np.array(profile.epsilons)
+    epsilons = np.array(of.profile.epsilons)
     if 0 not in epsilons or len(epsilons) < 2:
-        raise UserError(f"epsilons are {profile.epsilons}", expected="0 and at least one value above it")
-    scores = log_scores(profile, name, id_set, images, temperature)
-    found = experiments.test_responses(profile, name, id_set, images)
-    norms = (found.gradient_norm_1 if temperature == 1 else found.gradient_norm_1000)[: scores.shape[1]]
+        raise UserError(f"epsilons are {of.profile.epsilons}", expected="0 and at least one value above it")
+    scores = log_scores(of, images, temperature)
+    found = store.responses(of, images, experiments.curve_images(of, images))
+    norms = found.gradient_norm_1 if temperature == 1 else found.gradient_norm_1000
     above = epsilons > 0
     return (
         epsilons[above],

@@ -8,88 +8,26 @@ Sealing computes the tables from the recorded responses and scores, and lists ev
 Checking needs neither images nor weights, only the record.
 """
 
-import collections
 import contextlib
 import dataclasses
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from odinlib import artefacts, datasets, devices, experiments, profiles
+from odinlib import artefacts, experiments, store
 from odinlib.artefacts import MANIFEST, Artefact
-from odinlib.distances import distance
 from odinlib.errors import Missing, UserError
-from odinlib.networks import train, weights
+from odinlib.measure.distances import distance
+from odinlib.networks import weights
 from odinlib.profiles import Profile
 
 _TOLERANCE = 1e-5  # relative: the digits of a table, and what the sums of another machine may differ by
 _UNFINISHED = re.compile(r"(^|/)\.|\.shards/|\.checkpoint$")
-
-
-def jobs(profile: Profile) -> list[tuple[str, str]]:
-    """Every (network, ID set) of a profile, in the paper's order."""
-    pairs = [(name, id_set) for id_set in profile.id_sets for name in profile.networks]
-    return [*pairs, (profile.grey_network, profile.grey_id_set)]
-
-
-# --- Foreign weights --------------------------------------------------------------------------------------------------
-
-
-def import_weights(
-    profile: Profile,
-    source: str | Path,
-    name: str,
-    id_set: str,
-    *,
-    classes: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    size: int = 32,
-    note: str | None = None,
-) -> tuple[Path, dict[str, Any]]:
-    """Bring a foreign checkpoint to where the profile looks for the network, with a card that says what it is.
-
-    Its accuracy is measured on the ID set's test images, where they are here.
-
-    Args:
-        profile: whose network it becomes.
-        source: the checkpoint, see `odinlib.networks.weights.import_checkpoint`.
-        name, id_set: the architecture, and what it was trained on.
-        classes: the number of its logits.
-        mean, std: for each channel what its training normalised pixels in [0, 1] by.
-        size: height and width of its images in pixels.
-        note: where it comes from.
-
-    Returns:
-        Where the weights are, and their card.
-
-    Raises:
-        UserError: other weights are there already, or the checkpoint cannot be read or does not fit.
-    """
-    datasets.title(id_set)
-    path = experiments.network_path(profile, name, id_set)
-    network, card = weights.import_checkpoint(
-        source, name, classes, mean=mean, std=std, channels=len(mean), size=size, id_set=id_set, note=note
-    )
-    if path.exists():
-        found = weights.load_weights(path)[1]
-        if found.get("source_sha256") != card["source_sha256"]:
-            raise UserError(f"{path} is there already", remedy="delete it, and with it all that was computed from it")
-        if (found["normalisation"]["mean"], found["normalisation"]["std"]) == (list(mean), list(std)):
-            return path, found
-        raise UserError(f"{path} was imported with another mean or std", remedy="delete it first")
-    try:
-        card["accuracy"] = train.accuracy(network.to(devices.device()), datasets.load(id_set, "test"))
-    except Missing as reason:
-        card["accuracy_note"] = f"not measured: {reason}"
-    training = profile.training(name, id_set)
-    about = {"training": training, "origin": profiles.TRAININGS.get(training, note)}
-    return path, weights.save_weights(network, path, {**card, **about, **artefacts.provenance()})
 
 
 # --- Sealing ----------------------------------------------------------------------------------------------------------
@@ -97,7 +35,8 @@ def import_weights(
 
 def detections(profile: Profile) -> pd.DataFrame:
     """Tables 2, 3 and 12: the rows of `experiments.detection` for every recorded pair."""
-    pairs = [(name, id_set, ood_set) for name, id_set in jobs(profile) for ood_set in profile.ood_sets[id_set]]
+    networks = experiments.networks(profile)
+    pairs = [(of.network, of.id_set, ood_set) for of in networks for ood_set in profile.ood_sets[of.id_set]]
     return experiments.detections(profile, list(dict.fromkeys([*pairs, *experiments.near_pairs(profile)])))[0]
 
 
@@ -112,8 +51,9 @@ def distances(profile: Profile) -> pd.DataFrame:
 
 def test_errors(profile: Profile) -> pd.DataFrame:
     """Table 1: the test error of every recorded network, in percent."""
-    found, _ = experiments.gather(lambda *job: experiments.test_error(profile, *job), jobs(profile))
-    rows = [{"network": job[0], "id_set": job[1], "test_error": 100 * error} for job, error in found.items()]
+    keys = [(of.network, of.id_set) for of in experiments.networks(profile)]
+    found, _ = experiments.gather(lambda *key: experiments.test_error(profile.trained(*key)), keys)
+    rows = [{"network": key[0], "id_set": key[1], "test_error": 100 * error} for key, error in found.items()]
     return pd.DataFrame(rows)
 
 
@@ -232,84 +172,58 @@ def _manifest_problems(folder: Path, named: set[str]) -> Iterator[str]:
 
 def _artefact_problems(profile: Profile, named: set[str]) -> Iterator[str]:
     """What is wrong with the artefacts and the weights themselves; those already `named` are passed over."""
-    found: dict[str, Artefact] = {}
-    cards: dict[str, str] = {}
+    cards = _cards(profile.folder)
     for path in _files(profile.folder):
         file = profile.folder / path
         if path in named:
             continue
         try:
             if file.suffix == ".npz":
-                found[path] = artefacts.load(file)
-                _read_as_a_page_does(profile, path, found[path].config)
+                for problem in _wrong(path, artefacts.load(file), cards):
+                    yield f"{path} {problem}"
             elif file.suffix == ".safetensors":
                 weights.load_weights(file)
             elif file.parent.name == "networks":
-                cards[file.stem] = json.loads(file.read_text())["sha256"]
+                json.loads(file.read_text())["sha256"]
         except (UserError, KeyError, ValueError) as error:
-            found.pop(path, None)
-            yield str(error) if path in str(error) else f"{path}: {error}"
-    for path, problem in _wrong_lengths(found):
-        yield f"{path}: {problem}"
-    for path, artefact in found.items():
-        own = artefact.provenance.get("inputs", {}).get("weights")
-        if own and own != cards.get(Path(path).parent.name, own):
-            yield f"{path} was made with other weights than those of networks/{Path(path).parent.name}.json"
+            yield str(error) if path in str(error) else f"{path}: {error!r}"
 
 
-def _read_as_a_page_does(profile: Profile, path: str, config: dict[str, Any]) -> None:
-    """Read an artefact through `experiments`, which compares its configuration with the profile's.
+def _cards(folder: Path) -> dict[str, str]:
+    """The SHA-256 of the weights of each network, by its key, as the cards have them."""
+    found = {}
+    for card in (folder / "networks").glob("*.json"):
+        with contextlib.suppress(KeyError, ValueError):  # which is told where the card itself is looked at
+            found[card.stem] = json.loads(card.read_text())["sha256"]
+    return found
 
-    One that was made with changed fields carries the digest of its configuration instead.
-    """
-    changed = re.search(r"-([0-9a-f]{8})$", Path(path).stem)
-    if changed:
-        if artefacts.digest(config)[:8] != changed[1]:
-            raise UserError(f"{path} is not named by its configuration")
+
+def _wrong(path: str, artefact: Artefact, cards: Mapping[str, str]) -> Iterator[str]:
+    """What contradicts itself in an artefact that is whole: its place, its weights, how many images it has."""
+    config = artefact.config
+    if config.get("format") != store.FORMAT:
+        yield f"is of format {config.get('format')}, expected {store.FORMAT}; `odin record migrate` brings it up to date"
         return
     if config["kind"] == "distance":
-        options = {key: config[key] for key in ("pixels", "permutations", "subsample")}
-        distance(profile, *config["sets"], **options)
+        if Path(path).parent.name != config["sets"][0]:
+            yield f"lies in {Path(path).parent.name} and is of {config['sets'][0]}"
         return
-    key = (config["network"]["network"], config["network"]["id_set"], config["set"])
-    if config["kind"] == "responses":
-        experiments.responses(profile, *key)
-    elif config["kind"] == "grid":
-        experiments.held_out_scores(profile, *key, config.get("from", 0), config["holdout"])
-    elif config["kind"] == "curve":
-        experiments.curve(profile, *key)
-    else:
-        experiments.test_scores(profile, *key, config["temperature"], config["epsilon"])
-
-
-def _wrong_lengths(found: dict[str, Artefact]) -> Iterator[tuple[str, str]]:
-    """Artefacts with fewer or more images than they must have, each with what is wrong."""
-    seen = collections.defaultdict(list)  # how many images of a set the responses to it hold
-    for artefact in found.values():
-        if artefact.config["kind"] == "responses":
-            seen[_drawn(artefact)].append(artefact.arrays["logits"].shape[-1])
-    for path, artefact in found.items():
-        config = artefact.config
-        if config["kind"] == "distance":
-            continue
-        lengths = {name: array.shape[-1] for name, array in artefact.arrays.items()}
-        if len(set(lengths.values())) > 1:
-            yield path, "arrays of different lengths: " + ", ".join(f"{n} {name}" for name, n in lengths.items())
-            continue
-        total = config["images"] or max(seen[_drawn(artefact)], key=seen[_drawn(artefact)].count, default=None)
-        wanted = total
-        if config["kind"] == "grid":
-            wanted = config["holdout"] - config.get("from", 0)
-        elif config["kind"] != "responses" and total is not None:
-            wanted = min(total - config["holdout"], config.get("curve_images") or total)
-        count = next(iter(lengths.values()))
-        if wanted is not None and count != wanted:
-            yield path, f"{count} images instead of {wanted}"
-
-
-def _drawn(artefact: Artefact) -> tuple[str, int | None, int]:
-    """The images behind an artefact: their set, their number and the seed that drew them."""
-    return artefact.config["set"], artefact.config["images"], artefact.config["seed"]
+    key = Path(path).parent.name
+    network = config["network"]
+    if key != f"{network['network']}_{network['id_set']}_{network['training']}":
+        yield f"lies in {key} and is of {network['network']} on {network['id_set']} ({network['training']})"
+    own = config["inputs"].get("weights")
+    if own and own != cards.get(key, own):
+        yield f"was made with other weights than those of networks/{key}.json"
+    lengths = {name: array.shape[-1] for name, array in artefact.arrays.items()}
+    wanted = config["drawn"]["stop"] - config["drawn"]["start"]
+    if set(lengths.values()) != {wanted}:
+        told = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        yield f"holds {told}; expected {wanted} images"
+    if config["kind"] == "scores":
+        settings = len(config["temperatures"]) * len(config["epsilons"])
+        if artefact.arrays["scores"].size != settings * wanted:
+            yield f"holds {artefact.arrays['scores'].shape} scores; expected {settings} settings of {wanted} images"
 
 
 def _table_problems(profile: Profile, sound: bool) -> Iterator[str]:

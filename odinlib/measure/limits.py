@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike
 from scipy.special import hyp1f1
 from torch import Tensor
 
-from odinlib import analysis, metrics, odin
+from odinlib import metrics, odin
 from odinlib.errors import UserError, check_number
+from odinlib.measure import moments
 
 # --- Appendix D: Equation 3 against the score -------------------------------------------------------------------------
 
@@ -90,7 +91,7 @@ def detection_error(logits_in: Tensor, logits_out: Tensor, temperature: float, t
 
 def limit_constant(logits_in: Tensor, logits_out: Tensor, tpr: float = 0.95) -> float:
     """The constant c of Proposition 1, as a fraction: the detection error by U1."""
-    return metrics.detection_error(analysis.u1(logits_in), analysis.u1(logits_out), tpr=tpr).item()
+    return metrics.detection_error(moments.u1(logits_in), moments.u1(logits_out), tpr=tpr).item()
 
 
 def error_bracket(logits_in: Tensor, logits_out: Tensor, temperature: float, tpr: float = 0.95) -> tuple[float, float]:
@@ -100,8 +101,8 @@ def error_bracket(logits_in: Tensor, logits_out: Tensor, temperature: float, tpr
     worst when h is as low as can be for in-distribution images and as high as can be for the others, and best the
     other way round. Equal scores among the in-distribution images aside.
     """
-    highest = [analysis.u1(logits) for logits in (logits_in, logits_out)]
-    lowest = [u1 - analysis.u2(x) / (2 * temperature) for u1, x in zip(highest, (logits_in, logits_out), strict=True)]
+    highest = [moments.u1(logits) for logits in (logits_in, logits_out)]
+    lowest = [u1 - moments.u2(x) / (2 * temperature) for u1, x in zip(highest, (logits_in, logits_out), strict=True)]
     best = metrics.detection_error(highest[0], lowest[1], tpr=tpr)
     worst = metrics.detection_error(lowest[0], highest[1], tpr=tpr)
     return best.item(), worst.item()

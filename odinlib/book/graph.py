@@ -11,12 +11,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from odinlib import layout
+from odinlib.book import layout
 from odinlib.errors import UserError, check_choice
 
-_PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent.parent
 #: Its own imports serve to look at the types of a profile's fields; no number on a page depends on them.
-_LEAVES = {"odinlib.notebook"}
+_LEAVES = {"odinlib.book.page"}
 
 
 def modules(page: str | Path) -> list[str]:

@@ -14,10 +14,11 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from odinlib import analysis, datasets, effects, experiments, mechanism, metrics, odin, reference, tables
-from odinlib.distances import distance
+from odinlib import compare, datasets, experiments, metrics, names, odin, profiles, reference, store
 from odinlib.errors import Missing, need
-from odinlib.profiles import Profile
+from odinlib.measure import effects, mechanism, moments
+from odinlib.measure.distances import distance
+from odinlib.profiles import Profile, Trained
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,15 @@ def scorecard(profile: Profile) -> pd.DataFrame:
 def _because(missing: Mapping[Any, str], otherwise: str = "the profile has too few sets") -> Missing:
     """Why a claim cannot be decided."""
     return Missing(next(iter(missing.values()), otherwise))
+
+
+def _detection(profile: Profile, network: str, id_set: str, ood_set: str) -> pd.DataFrame:
+    return experiments.detection(profile.trained(network, id_set), ood_set)
+
+
+def _first(profile: Profile) -> Trained:
+    """The paper's DenseNet on CIFAR-10, or what has its role."""
+    return profile.trained(profile.networks[0], profile.id_sets[0])
 
 
 def _id_set(profile: Profile, position: int) -> str:
@@ -76,7 +86,7 @@ def improves_every_pair(profile: Profile) -> Verdict:
     rates = values.query("metric == 'fpr' and baseline > 0")
     worse = rates[rates.odin >= rates.baseline]
     named = "; ".join(
-        f"{tables.network_title(row.network)} on {datasets.title(row.id_set)} against {datasets.title(row.ood_set)}"
+        f"{names.network_title(row.network)} on {datasets.title(row.id_set)} against {datasets.title(row.ood_set)}"
         for row in worse.head(3).itertuples()
     )
     told = f"{len(rates) - len(worse)} of {len(rates)} pairs" + f"; not with {named}" * bool(named)
@@ -86,7 +96,7 @@ def improves_every_pair(profile: Profile) -> Verdict:
 
 def improves_every_metric(profile: Profile) -> Verdict:
     values, lacking = _measured(profile)
-    gain = (values.odin - values.baseline) * np.where(values.metric.isin(tables.LOWER_IS_BETTER), -1, 1)
+    gain = (values.odin - values.baseline) * np.where(values.metric.isin(metrics.LOWER_IS_BETTER), -1, 1)
     worse = int((gain < 0).sum())
     return Verdict(worse == 0, f"{worse} of {len(values)} numbers are worse with ODIN{lacking}")
 
@@ -100,14 +110,14 @@ def improves_by_margin(profile: Profile) -> Verdict:
 
 def reproduces_headline(profile: Profile) -> Verdict:
     pair = profile.networks[0], profile.id_sets[0], profile.ood_sets[profile.id_sets[0]][0]
-    if not tables.is_the_papers(profile, *pair):
+    if not compare.is_the_papers(profile, *pair):
         raise Missing("network and sets only stand for the paper's here, so their numbers cannot be compared")
-    rows = tables.comparison(profile, experiments.detection(profile, *pair)).query("metric == 'fpr'")
+    rows = compare.comparison(profile, _detection(profile, *pair)).query("metric == 'fpr'")
     told = "; ".join(
-        f"{tables.METHOD_TITLES[row.method]} {row.value:.1f} % (paper {row.paper}: {row.verdict})"
+        f"{names.METHOD_TITLES[row.method]} {row.value:.1f} % (paper {row.paper}: {row.verdict})"
         for row in rows.itertuples()
     )
-    origin = profile.origins.get(f"{pair[0]}_{pair[1]}")
+    origin = profiles.TRAININGS.get(profile.training(*pair[:2]))
     told += f"; the network has {origin}" if origin else ""
     return Verdict(set(rows.verdict) <= {"reproduced", "near"}, told)
 
@@ -125,7 +135,7 @@ def left_out_classes_hardest(profile: Profile) -> Verdict:
         if left_out not in own or others.empty:
             continue
         holds &= bool(own[left_out] > others.max())
-        told.append(f"{tables.network_title(network)}: {own[left_out]:.1f} % against at most {others.max():.1f} %")
+        told.append(f"{names.network_title(network)}: {own[left_out]:.1f} % against at most {others.max():.1f} %")
     if not told:
         raise Missing(f"nothing is recorded for {datasets.title(id_set)} against {datasets.title(left_out)} and others")
     return Verdict(holds, "; ".join(told))
@@ -134,7 +144,7 @@ def left_out_classes_hardest(profile: Profile) -> Verdict:
 def cifar10_easier_than_cifar100(profile: Profile) -> Verdict:
     _id_set(profile, 1)
     rates = [
-        experiments.detection(profile, *pair).query("metric == 'fpr' and method == 'odin'").value.item()
+        _detection(profile, *pair).query("metric == 'fpr' and method == 'odin'").value.item()
         for pair in experiments.near_pairs(profile)
     ]
     first, second = (datasets.title(pair[1]) for pair in experiments.near_pairs(profile))
@@ -155,11 +165,13 @@ def _curves(profile: Profile, curve: Callable[[str, list[str]], pd.DataFrame]) -
 
 
 def _along_temperature(profile: Profile) -> dict[tuple[str, str], pd.DataFrame]:
-    return _curves(profile, lambda name, s: effects.temperature_effect(profile, name, profile.id_sets[0], s))
+    return _curves(profile, lambda name, s: effects.temperature_effect(profile.trained(name, profile.id_sets[0]), s))
 
 
 def _along_epsilon(profile: Profile, temperature: float) -> dict[tuple[str, str], pd.DataFrame]:
-    return _curves(profile, lambda name, s: effects.epsilon_effect(profile, name, profile.id_sets[0], s, temperature))
+    return _curves(
+        profile, lambda name, s: effects.epsilon_effect(profile.trained(name, profile.id_sets[0]), s, temperature)
+    )
 
 
 def _at(curve: pd.DataFrame, temperature: float) -> float:
@@ -219,15 +231,15 @@ def predictions_unchanged(profile: Profile) -> Verdict:
     above = [i for i, epsilon in enumerate(profile.epsilons) if epsilon > 0]
     if not above:
         raise Missing("the grid has no epsilon above 0")
-    found = experiments.predictions(profile, profile.networks[0], id_set, id_set)
+    found = experiments.predictions(_first(profile), id_set)
     share = float(mechanism.changed(found)[:, above[0]].max())
     return Verdict(share < 0.1, f"{share:.2f} % change at epsilon = {profile.epsilons[above[0]]:g}")
 
 
 def labels_not_used(profile: Profile) -> Verdict:
-    found = experiments.test_responses(profile, profile.networks[0], profile.id_sets[0], profile.id_sets[0])
+    found = experiments.test_responses(_first(profile), profile.id_sets[0])
     assert found.labels is not None
-    shuffled = experiments.Responses(
+    shuffled = store.Responses(
         found.logits,
         found.gradient_norm_1,
         found.gradient_norm_1000,
@@ -243,9 +255,7 @@ def labels_not_used(profile: Profile) -> Verdict:
 def _quantities(profile: Profile) -> pd.DataFrame:
     id_set = profile.id_sets[0]
     keys = [(images,) for images in (id_set, *profile.ood_sets[id_set])]
-    found, missing = experiments.gather(
-        lambda images: mechanism.quantities(profile, profile.networks[0], id_set, [images]), keys
-    )
+    found, missing = experiments.gather(lambda images: mechanism.quantities(_first(profile), [images]), keys)
     if (id_set,) in missing or len(found) < 2:
         raise _because(missing)
     return pd.concat(found.values(), ignore_index=True)
@@ -300,9 +310,10 @@ def detection_error_converges(profile: Profile) -> Verdict:
 
     def difference(name: str, ood_set: str) -> float:
         inside, outside = (
-            torch.from_numpy(experiments.test_responses(profile, name, id_set, s).logits) for s in (id_set, ood_set)
+            torch.from_numpy(experiments.test_responses(profile.trained(name, id_set), s).logits)
+            for s in (id_set, ood_set)
         )
-        limit = metrics.detection_error(analysis.u1(inside), analysis.u1(outside), profile.tpr)
+        limit = metrics.detection_error(moments.u1(inside), moments.u1(outside), profile.tpr)
         reached = metrics.detection_error(odin.margin_score(inside, 1e6), odin.margin_score(outside, 1e6), profile.tpr)
         return 100 * abs(limit - reached).item()
 
@@ -317,11 +328,11 @@ def detection_error_converges(profile: Profile) -> Verdict:
 
 
 def u2_identity(profile: Profile) -> Verdict:
-    found = experiments.test_responses(profile, profile.networks[0], profile.id_sets[0], profile.id_sets[0])
+    found = experiments.test_responses(_first(profile), profile.id_sets[0])
     logits = torch.from_numpy(found.logits).double()
     ordered = logits.sort(-1, descending=True).values
     gaps = ordered[:, :1] - ordered[:, 1:]
-    direct, identity = analysis.u2(logits), gaps.var(-1, correction=0) + gaps.mean(-1) ** 2
+    direct, identity = moments.u2(logits), gaps.var(-1, correction=0) + gaps.mean(-1) ** 2
     worst = float(((direct - identity).abs() / identity.clamp_min(1e-300)).max())
     return Verdict(worst < 1e-12, f"the greatest relative difference is {worst:.1e}; shown symbolically in Appendix F")
 
@@ -346,7 +357,7 @@ def mmd_anticorrelates(profile: Profile) -> Verdict:
 
 
 def _odin_rate(profile: Profile, id_set: str, ood_set: str) -> float:
-    rows = experiments.detection(profile, profile.networks[0], id_set, ood_set)
+    rows = _detection(profile, profile.networks[0], id_set, ood_set)
     return float(rows.query("metric == 'fpr' and method == 'odin'").value.item())
 
 
@@ -368,21 +379,23 @@ def tuning_set_unimportant(profile: Profile) -> Verdict:
     why_not: dict[tuple[str], str] = {}
     for name in profile.networks[:2]:
         sets = [(s,) for s in profile.ood_sets[id_set]]
-        tuned, missing = experiments.gather(lambda s, name=name: experiments.tune(profile, name, id_set, s), sets)
+        tuned, missing = experiments.gather(
+            lambda s, name=name: experiments.tune(profile.trained(name, id_set), s), sets
+        )
         if len(tuned) < 2:
             why_not |= missing
             continue
-        frame = effects.transfer(profile, name, id_set, [s for (s,) in tuned])
+        frame = effects.transfer(profile.trained(name, id_set), [s for (s,) in tuned])
         spreads[name] = float(frame.groupby("ood_set").odin.agg(np.ptp).max())
     if not spreads:
         raise _because(why_not)
-    told = "; ".join(f"{tables.network_title(name)}: up to {spread:.1f} points" for name, spread in spreads.items())
+    told = "; ".join(f"{names.network_title(name)}: up to {spread:.1f} points" for name, spread in spreads.items())
     return Verdict(max(spreads.values()) < 5, told)
 
 
 def tuning_size_settles(profile: Profile) -> Verdict:
     sets = profile.tuning_size_sets or profile.ood_sets[profile.id_sets[0]]
-    frame = effects.tuning_size_effect(profile, profile.networks[0], profile.id_sets[0], sets)
+    frame = effects.tuning_size_effect(_first(profile), sets)
     large = frame[frame["size"] >= max(profile.tuning_sizes) / 2]
     change = float(large.groupby("ood_set").fpr.agg(np.ptp).max())
     told = (
@@ -392,12 +405,11 @@ def tuning_size_settles(profile: Profile) -> Verdict:
 
 
 def one_threshold_serves_all(profile: Profile) -> Verdict:
-    name, id_set = profile.networks[0], profile.id_sets[0]
+    of, id_set = _first(profile), profile.id_sets[0]
 
     def rate(images: str) -> float:
         inside, outside = (
-            experiments.test_scores(profile, name, id_set, s, profile.fixed_temperature, profile.fixed_epsilon)
-            for s in (id_set, images)
+            experiments.test_scores(of, s, profile.fixed_temperature, profile.fixed_epsilon) for s in (id_set, images)
         )
         return 100 * metrics.fpr_at_tpr(inside, outside, profile.tpr).item()
 
@@ -410,7 +422,8 @@ def one_threshold_serves_all(profile: Profile) -> Verdict:
 
 def rejected_less_accurate(profile: Profile) -> Verdict:
     found, missing = experiments.gather(
-        lambda name: effects.accuracy_by_score(profile, name, profile.id_sets[0]), [(n,) for n in profile.networks]
+        lambda name: effects.accuracy_by_score(profile.trained(name, profile.id_sets[0])),
+        [(n,) for n in profile.networks],
     )
     if not found:
         raise _because(missing)

@@ -28,7 +28,7 @@ from odinlib.errors import UserError, check_choice, need
 if TYPE_CHECKING:
     from odinlib.profiles import Profile
 
-_ROOT = Path(__file__).resolve().parent.parent
+_ROOT = Path(__file__).resolve().parent.parent.parent
 _NAMES = {
     bool: "True or False",
     int: "a whole number",
@@ -351,9 +351,9 @@ def _named(keys: Sequence[tuple[str, ...]], most: int = 4) -> str:
 
 
 def _title(name: str) -> str:
-    from odinlib import datasets, tables
+    from odinlib import datasets, names
 
-    for title in (datasets.title, tables.network_title):
+    for title in (datasets.title, names.network_title):
         with contextlib.suppress(UserError):
             return title(name)
     return name

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from odinlib import notebook
+from odinlib.book.page import declared
 
 #: For each kind of book, the profiles of its main pages and of its live pages.
 KINDS: dict[str, tuple[str, str | None]] = {
@@ -32,7 +32,7 @@ _PAGE = re.compile(r"(\]\()([\w-]+)(?=\.ipynb[)#])")
 
 def has_profile(page: str | Path) -> bool:
     """Whether the notebook is run once for each profile."""
-    return "profile" in notebook.declared(page)
+    return "profile" in declared(page)
 
 
 def executed(page: str, profile: str) -> str:

@@ -11,56 +11,50 @@ import numpy as np
 import pandas as pd
 import torch
 
-from odinlib import datasets, experiments, metrics, odin
+from odinlib import datasets, experiments, metrics, odin, store
 from odinlib.errors import UserError
-from odinlib.profiles import Profile
+from odinlib.profiles import Trained
 
 
 def temperature_effect(
-    profile: Profile, name: str, id_set: str, ood_sets: Sequence[str], temperatures: Sequence[float] | None = None
+    of: Trained, ood_sets: Sequence[str], temperatures: Sequence[float] | None = None
 ) -> pd.DataFrame:
     """The five measures against T without perturbation, from clean logits (Figures 3 ab and 7).
 
     Returns:
         Columns ood_set, temperature and the five measures; one row for each set and temperature.
     """
-    grid = list(temperatures or profile.temperatures)
-    tempered = torch.tensor(grid, dtype=torch.float64)[:, None]
+    grid = list(temperatures or of.profile.temperatures)
 
     def scores(images: str) -> torch.Tensor:
-        logits = torch.from_numpy(experiments.test_responses(profile, name, id_set, images).logits)
-        return odin.margin_score(logits, tempered)
+        return store.scores(of, images, [(t, 0.0) for t in grid], experiments.tested(of, images))
 
-    scores_in = scores(id_set)
-    return _curves(profile, ood_sets, "temperature", grid, lambda ood_set: (scores_in, scores(ood_set)))
+    scores_in = scores(of.id_set)
+    return _curves(of, ood_sets, "temperature", grid, lambda ood_set: (scores_in, scores(ood_set)))
 
 
-def epsilon_effect(
-    profile: Profile, name: str, id_set: str, ood_sets: Sequence[str], temperature: float
-) -> pd.DataFrame:
+def epsilon_effect(of: Trained, ood_sets: Sequence[str], temperature: float) -> pd.DataFrame:
     """The five measures against epsilon at one temperature (Figures 3 cd, 4, 8 and 9).
 
     Args:
-        profile: its epsilons are the axis.
-        name: the network.
-        id_set: what it was trained on.
+        of: the network, under a profile: its epsilons are the axis.
         ood_sets: a curve each.
         temperature: one of `experiments.curve_temperatures`.
 
     Returns:
         Columns ood_set, epsilon and the five measures.
     """
-    row = experiments.curve_temperatures(profile).index(temperature)
+    row = experiments.curve_temperatures(of.profile).index(temperature)
 
     def scores(images: str) -> torch.Tensor:
-        return experiments.curve(profile, name, id_set, images)[row]
+        return experiments.curve(of, images)[row]
 
-    scores_in = scores(id_set)
-    return _curves(profile, ood_sets, "epsilon", profile.epsilons, lambda ood_set: (scores_in, scores(ood_set)))
+    scores_in = scores(of.id_set)
+    return _curves(of, ood_sets, "epsilon", of.profile.epsilons, lambda ood_set: (scores_in, scores(ood_set)))
 
 
 def threshold_effect(
-    profile: Profile, name: str, id_set: str, ood_sets: Sequence[str], points: int = 400
+    of: Trained, ood_sets: Sequence[str], points: int = 400
 ) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
     """The share of each set that is accepted, against the threshold (Figure 13).
 
@@ -68,36 +62,32 @@ def threshold_effect(
         Thresholds delta on the scale of the softmax score [points]; for the ID set (its TPR) and each OOD set (its
         FPR) the share of images scored above each [points]; and the threshold at the profile's TPR.
     """
-    temperature = profile.fixed_temperature
-    classes = experiments.responses(profile, name, id_set, id_set).logits.shape[1]
+    temperature = of.profile.fixed_temperature
+    classes = experiments.class_count(of)
 
     def scores(images: str) -> torch.Tensor:
-        margin = experiments.test_scores(profile, name, id_set, images, temperature, profile.fixed_epsilon)
+        margin = experiments.test_scores(of, images, temperature, of.profile.fixed_epsilon)
         return odin.score_from_margin(margin, temperature, classes)
 
-    found = {images: scores(images).sort().values for images in (id_set, *ood_sets)}
+    found = {images: scores(images).sort().values for images in (of.id_set, *ood_sets)}
     pooled = torch.cat(list(found.values()))
     thresholds = torch.linspace(pooled.min().item(), pooled.max().item(), points, dtype=torch.float64)
     shares = {
         images: (100 * (1 - torch.searchsorted(ordered, thresholds, right=True).double() / len(ordered))).numpy()
         for images, ordered in found.items()
     }
-    return thresholds.numpy(), shares, metrics.threshold_at_tpr(found[id_set], profile.tpr).item()
+    return thresholds.numpy(), shares, metrics.threshold_at_tpr(found[of.id_set], of.profile.tpr).item()
 
 
 def transfer(
-    profile: Profile,
-    name: str,
-    id_set: str,
+    of: Trained,
     ood_sets: Sequence[str],
     tuning_sets: Sequence[str] | Mapping[str, odin.Setting] | None = None,
 ) -> pd.DataFrame:
     """FPR on each set with T and epsilon tuned on each other one (Figure 14, Tables 10 and 11).
 
     Args:
-        profile: the grid, and the true positive rate.
-        name: the network.
-        id_set: what it was trained on.
+        of: the network, under a profile: the grid, and the true positive rate.
         ood_sets: to test on.
         tuning_sets: to tune on, or what was chosen on each already; None tunes on those tested on.
 
@@ -107,14 +97,13 @@ def transfer(
     if isinstance(tuning_sets, Mapping):
         chosen = dict(tuning_sets)
     else:
-        chosen = {s: experiments.tune(profile, name, id_set, s) for s in tuning_sets or ood_sets}
+        chosen = {s: experiments.tune(of, s) for s in tuning_sets or ood_sets}
 
     def fpr(ood_set: str, setting: odin.Setting) -> float:
         scores_in, scores_out = (
-            experiments.test_scores(profile, name, id_set, images, setting.temperature, setting.epsilon)
-            for images in (id_set, ood_set)
+            experiments.test_scores(of, images, setting.temperature, setting.epsilon) for images in (of.id_set, ood_set)
         )
-        return 100 * metrics.fpr_at_tpr(scores_in, scores_out, profile.tpr).item()
+        return 100 * metrics.fpr_at_tpr(scores_in, scores_out, of.profile.tpr).item()
 
     rows = []
     for ood_set in ood_sets:
@@ -122,7 +111,7 @@ def transfer(
         for tuning_set, setting in chosen.items():
             rows.append(
                 {
-                    "id_set": id_set,
+                    "id_set": of.id_set,
                     "ood_set": ood_set,
                     "tuning_set": tuning_set,
                     "temperature": setting.temperature,
@@ -144,20 +133,16 @@ RULES = {
 }
 
 
-def rule_settings(
-    profile: Profile, name: str, id_set: str, ood_sets: Sequence[str]
-) -> dict[tuple[str, str], odin.Setting]:
+def rule_settings(of: Trained, ood_sets: Sequence[str]) -> dict[tuple[str, str], odin.Setting]:
     """What each of `RULES` chooses before each set: (ood_set, rule) to T and epsilon.
 
     Args:
-        profile: its largest temperature is that of the rule `familiar`, its fixed setting that of `fixed`.
-        name: the network.
-        id_set: what it was trained on.
+        of: the network, under a profile: its largest temperature is that of the rule `familiar`, its fixed setting that of `fixed`.
         ood_sets: at least two, for the rule `others`.
     """
-    grid_in = experiments.grid(profile, name, id_set, id_set)
-    grids = {ood_set: experiments.grid(profile, name, id_set, ood_set) for ood_set in ood_sets}
-    scores_of_epsilon = mean_scores(profile, name, id_set)
+    grid_in = experiments.grid(of, of.id_set)
+    grids = {ood_set: experiments.grid(of, ood_set) for ood_set in ood_sets}
+    scores_of_epsilon = mean_scores(of)
     familiar = scores_of_epsilon.loc[scores_of_epsilon.score.idxmax()]
     nan = float("nan")
     found = {}
@@ -165,24 +150,20 @@ def rule_settings(
         others = torch.cat([grids[other] for other in ood_sets if other != ood_set] or [grids[ood_set]], dim=-1)
         chosen = {
             "baseline": odin.Setting(1.0, 0.0, nan),
-            "own": odin.tune(grid_in, grids[ood_set], profile.temperatures, profile.epsilons, profile.tpr),
-            "others": odin.tune(grid_in, others, profile.temperatures, profile.epsilons, profile.tpr),
+            "own": odin.tune(grid_in, grids[ood_set], of.profile.temperatures, of.profile.epsilons, of.profile.tpr),
+            "others": odin.tune(grid_in, others, of.profile.temperatures, of.profile.epsilons, of.profile.tpr),
             "familiar": odin.Setting(familiar.temperature, familiar.epsilon, nan),
-            "fixed": odin.Setting(profile.fixed_temperature, profile.fixed_epsilon, nan),
+            "fixed": odin.Setting(of.profile.fixed_temperature, of.profile.fixed_epsilon, nan),
         }
         found.update({(ood_set, rule): chosen[rule] for rule in RULES})
     return found
 
 
-def tuning_rules(
-    profile: Profile, name: str, id_set: str, ood_sets: Sequence[str], rules: Sequence[str] = tuple(RULES)
-) -> pd.DataFrame:
+def tuning_rules(of: Trained, ood_sets: Sequence[str], rules: Sequence[str] = tuple(RULES)) -> pd.DataFrame:
     """FPR on each set by several ways to choose T and epsilon, from knowing the foreign set to knowing none.
 
     Args:
-        profile: of the settings, see `rule_settings`, and of the measure.
-        name: the network.
-        id_set: what it was trained on.
+        of: the network, under a profile: of the settings, see `rule_settings`, and of the measure.
         ood_sets: at least two, for the rule `others`.
         rules: keys of `RULES`; the price is that against `own`, whether or not it is one of them.
 
@@ -191,7 +172,7 @@ def tuning_rules(
         the setting was chosen on (NaN where no foreign image was used); and price, low, high: the difference to the
         rule `own` in points with its 95 % interval (paired bootstrap on the test images).
     """
-    settings = rule_settings(profile, name, id_set, ood_sets)
+    settings = rule_settings(of, ood_sets)
     rows = []
     for ood_set in ood_sets:
         measured: dict[tuple[float, float], tuple[float, torch.Tensor]] = {}  # rules often choose alike
@@ -199,18 +180,16 @@ def tuning_rules(
             setting = settings[ood_set, rule]
             key = setting.temperature, setting.epsilon
             if key not in measured:
-                scores_in, scores_out = (
-                    experiments.test_scores(profile, name, id_set, images, *key) for images in (id_set, ood_set)
-                )
+                scores_in, scores_out = (experiments.test_scores(of, images, *key) for images in (of.id_set, ood_set))
                 drawn = metrics.bootstrap(
                     scores_in,
                     scores_out,
-                    resamples=profile.resamples,
-                    tpr=profile.tpr,
-                    seed=profile.seed,
+                    resamples=of.profile.resamples,
+                    tpr=of.profile.tpr,
+                    seed=of.profile.seed,
                     names=("fpr",),
                 )
-                measured[key] = metrics.fpr_at_tpr(scores_in, scores_out, profile.tpr).item(), drawn["fpr"]
+                measured[key] = metrics.fpr_at_tpr(scores_in, scores_out, of.profile.tpr).item(), drawn["fpr"]
             fpr, resampled = measured[key]
             own, resampled_own = measured[settings[ood_set, "own"].temperature, settings[ood_set, "own"].epsilon]
             low, high = metrics.interval(resampled - resampled_own)
@@ -231,7 +210,7 @@ def tuning_rules(
     return frame[frame.rule.isin(rules)].reset_index(drop=True)
 
 
-def mean_scores(profile: Profile, name: str, id_set: str) -> pd.DataFrame:
+def mean_scores(of: Trained) -> pd.DataFrame:
     """The mean score of the held-out in-distribution images against epsilon, at the profile's largest temperature.
 
     Generalized ODIN (Hsu et al., 2020) takes the epsilon at which it is greatest; no foreign image is needed.
@@ -239,55 +218,48 @@ def mean_scores(profile: Profile, name: str, id_set: str) -> pd.DataFrame:
     Returns:
         Columns temperature, epsilon, score (on the scale of `odin.margin_score`).
     """
-    largest = max(profile.temperatures)
-    scores = experiments.grid(profile, name, id_set, id_set)[profile.temperatures.index(largest)].double().mean(-1)
-    return pd.DataFrame({"temperature": largest, "epsilon": profile.epsilons, "score": scores.numpy()})
+    largest = max(of.profile.temperatures)
+    scores = experiments.grid(of, of.id_set)[of.profile.temperatures.index(largest)].double().mean(-1)
+    return pd.DataFrame({"temperature": largest, "epsilon": of.profile.epsilons, "score": scores.numpy()})
 
 
-def size_settings(
-    profile: Profile, name: str, id_set: str, ood_set: str, sizes: Sequence[int] | None = None
-) -> dict[int, odin.Setting]:
+def size_settings(of: Trained, ood_set: str, sizes: Sequence[int] | None = None) -> dict[int, odin.Setting]:
     """T and epsilon tuned on the first so many held-out images, for each of `sizes`; see `tuning_size_effect`."""
     grid_in, grid_out = (
-        experiments.grid(profile, name, id_set, images, holdout=max(profile.tuning_sizes))
-        for images in (id_set, ood_set)
+        experiments.grid(of, images, count=max(of.profile.tuning_sizes)) for images in (of.id_set, ood_set)
     )
     return {
-        size: odin.tune(grid_in[..., :size], grid_out[..., :size], profile.temperatures, profile.epsilons, profile.tpr)
-        for size in sizes or profile.tuning_sizes
+        size: odin.tune(
+            grid_in[..., :size], grid_out[..., :size], of.profile.temperatures, of.profile.epsilons, of.profile.tpr
+        )
+        for size in sizes or of.profile.tuning_sizes
     }
 
 
-def tuning_size_effect(
-    profile: Profile, name: str, id_set: str, ood_sets: Sequence[str], sizes: Sequence[int] | None = None
-) -> pd.DataFrame:
+def tuning_size_effect(of: Trained, ood_sets: Sequence[str], sizes: Sequence[int] | None = None) -> pd.DataFrame:
     """FPR on test images against the number of images that T and epsilon were tuned on (Figure 15).
 
     The largest tuning set is held out once; every smaller one is its beginning. The FPR is measured on images that
     are in none of them.
 
     Args:
-        profile: the sizes, the grid and the true positive rate.
-        name: the network.
-        id_set: what it was trained on.
+        of: the network, under a profile: the sizes, the grid and the true positive rate.
         ood_sets: to tune and to test on.
         sizes: some of the profile's; None takes all.
 
     Returns:
         Columns ood_set, size, temperature, epsilon, fpr.
     """
-    largest, rows = max(profile.tuning_sizes), []
+    # No image that is tested on is in any of the tuning sets.
+    largest, rows = max(*of.profile.tuning_sizes, of.profile.holdout), []
     for ood_set in ood_sets:
-        for size, setting in size_settings(profile, name, id_set, ood_set, sizes).items():
+        for size, setting in size_settings(of, ood_set, sizes).items():
+            at = setting.temperature, setting.epsilon
             scores_in, scores_out = (
-                # The held-out images of the largest tuning set come first in the split's order, so the test images
-                # of the usual split from there on are in no tuning set.
-                experiments.test_scores(profile, name, id_set, images, setting.temperature, setting.epsilon)[
-                    max(0, largest - profile.holdout) :
-                ]
-                for images in (id_set, ood_set)
+                experiments.test_scores(of, images, *at, among=experiments.tested(of, images, [at], largest))
+                for images in (of.id_set, ood_set)
             )
-            fpr = 100 * metrics.fpr_at_tpr(scores_in, scores_out, profile.tpr).item()
+            fpr = 100 * metrics.fpr_at_tpr(scores_in, scores_out, of.profile.tpr).item()
             rows.append(
                 {
                     "ood_set": ood_set,
@@ -300,18 +272,18 @@ def tuning_size_effect(
     return pd.DataFrame(rows)
 
 
-def accuracy_by_score(
-    profile: Profile, name: str, id_set: str, rates: Sequence[float] = tuple(np.arange(0.80, 0.996, 0.01))
-) -> pd.DataFrame:
+def accuracy_by_score(of: Trained, rates: Sequence[float] = tuple(np.arange(0.80, 0.996, 0.01))) -> pd.DataFrame:
     """Accuracy on the test images scored above and below the threshold of each true positive rate (Figure 16).
 
     Returns:
         Columns tpr, above, below (accuracy in percent; NaN where no image is on that side).
     """
-    clean = experiments.test_responses(profile, name, id_set, id_set)
+    at = of.profile.fixed_temperature, of.profile.fixed_epsilon
+    test = experiments.tested(of, of.id_set, [at])
+    scores = experiments.test_scores(of, of.id_set, *at, among=test)
+    clean = store.responses(of, of.id_set, test)
     assert clean.labels is not None
     right = torch.from_numpy(clean.logits.argmax(1) == clean.labels).double()
-    scores = experiments.test_scores(profile, name, id_set, id_set, profile.fixed_temperature, profile.fixed_epsilon)
     rows = []
     for rate in rates:
         above = scores > metrics.threshold_at_tpr(scores, rate)
@@ -334,16 +306,14 @@ FILTER_METHODS = {
 }
 
 
-def filter_effect(profile: Profile, name: str, id_set: str, sets: Sequence[str]) -> pd.DataFrame:
+def filter_effect(of: Trained, sets: Sequence[str]) -> pd.DataFrame:
     """What each method makes of one set of images resampled by several filters, on the images of the curves.
 
     The method `best` takes the epsilon with the least FPR on the very images that it is then measured on. It is no
     result to report: no way of choosing epsilon from the grid can do better at this T, which is what it is there for.
 
     Args:
-        profile: its fixed setting is that of `odin`, its fixed temperature that of all but `baseline`.
-        name: the network.
-        id_set: what it was trained on.
+        of: the network, under a profile: its fixed setting is that of `odin`, its fixed temperature that of all but `baseline`.
         sets: variants of one set; `lost` compares each with the first.
 
     Returns:
@@ -361,23 +331,27 @@ def filter_effect(profile: Profile, name: str, id_set: str, sets: Sequence[str])
     Raises:
         UserError: 0 or the fixed epsilon is not on the profile's grid.
     """
-    for epsilon in (0.0, profile.fixed_epsilon):
-        if epsilon not in profile.epsilons:
+    for epsilon in (0.0, of.profile.fixed_epsilon):
+        if epsilon not in of.profile.epsilons:
             raise UserError(f"epsilons has no {epsilon:g}", remedy="add it, or change fixed_epsilon")
-    none, fixed = profile.epsilons.index(0.0), profile.epsilons.index(profile.fixed_epsilon)
-    scores_in = experiments.curve(profile, name, id_set, id_set)
+    none, fixed = of.profile.epsilons.index(0.0), of.profile.epsilons.index(of.profile.fixed_epsilon)
+    scores_in = experiments.curve(of, of.id_set)
     rows = []
     first: dict[str, torch.Tensor] = {}
     for ood_set in sets:
-        scores_out = experiments.curve(profile, name, id_set, ood_set)
-        measured = metrics.evaluate(scores_in, scores_out, profile.tpr)
+        scores_out = experiments.curve(of, ood_set)
+        measured = metrics.evaluate(scores_in, scores_out, of.profile.tpr)
         least = int(measured["fpr"][1].argmin())
         places = dict(zip(FILTER_METHODS, ((0, none), (1, none), (1, fixed), (1, least)), strict=True))
         # Each measure [1 + resamples]: its value and those of the resamples, so that differences are differences.
         fpr, auroc = {}, {}
         for method, place in places.items():
             drawn = metrics.bootstrap(
-                scores_in[place], scores_out[place], resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed
+                scores_in[place],
+                scores_out[place],
+                resamples=of.profile.resamples,
+                tpr=of.profile.tpr,
+                seed=of.profile.seed,
             )
             fpr[method], auroc[method] = (torch.cat([measured[m][place][None], drawn[m]]) for m in ("fpr", "auroc"))
         for method, (row, column) in places.items():
@@ -399,8 +373,8 @@ def filter_effect(profile: Profile, name: str, id_set: str, sets: Sequence[str])
                     "ood_set": ood_set,
                     "filter": datasets.variant(ood_set)[1],
                     "method": method,
-                    "temperature": experiments.curve_temperatures(profile)[row],
-                    "epsilon": profile.epsilons[column],
+                    "temperature": experiments.curve_temperatures(of.profile)[row],
+                    "epsilon": of.profile.epsilons[column],
                     **columns,
                     "images_in": scores_in.shape[-1],
                     "images_out": scores_out.shape[-1],
@@ -409,11 +383,11 @@ def filter_effect(profile: Profile, name: str, id_set: str, sets: Sequence[str])
     return pd.DataFrame(rows)
 
 
-def _curves(profile: Profile, ood_sets, axis: str, grid: Sequence[float], scores) -> pd.DataFrame:  # type: ignore[no-untyped-def]
+def _curves(of: Trained, ood_sets, axis: str, grid: Sequence[float], scores) -> pd.DataFrame:  # type: ignore[no-untyped-def]
     frames = []
     for ood_set in ood_sets:
         scores_in, scores_out = scores(ood_set)
-        measured = metrics.evaluate(scores_in, scores_out, profile.tpr)
+        measured = metrics.evaluate(scores_in, scores_out, of.profile.tpr)
         columns = {name: 100 * values.numpy() for name, values in measured.items()}
         frames.append(pd.DataFrame({"ood_set": ood_set, axis: list(grid), **columns}))
     return pd.concat(frames, ignore_index=True)

@@ -1,0 +1,1 @@
+"""What the sections and appendices of the paper measure."""

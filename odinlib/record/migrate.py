@@ -1,0 +1,139 @@
+"""Bringing a record up to date: headers are written anew, arrays keep their bytes (`odin record migrate`).
+
+Format 1 knew one training of a network, and not what had drawn its images: a set's own name and the profile's seed.
+Format 2 says both (`odinlib.store`), and compresses.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from odinlib import artefacts, datasets, profiles, splits, store
+from odinlib.artefacts import Artefact
+from odinlib.errors import UserError
+from odinlib.profiles import Profile
+
+#: What sets are called now that were made here, since their old names are those of the sets that the authors released.
+RENAMED = {
+    "tinyimagenet-crop": "tinyimagenet-crop-drawn",
+    "tinyimagenet-resize": "tinyimagenet-resize-nearest",
+}
+#: What trainings of others were called in a header of format 1.
+_ORIGINS = {text: name for name, text in profiles.TRAININGS.items()}
+
+
+def migrate(profile: Profile) -> Iterator[str]:
+    """Write every artefact of a profile that is of format 1 in the present one, yielding a line for each.
+
+    A file appears under its new name whole, before the old one goes; interrupted, the same command goes on. The
+    manifest goes first: `odin seal` writes it anew.
+
+    Raises:
+        UserError: an artefact is damaged, or does not say enough.
+    """
+    old = [path for path in sorted(profile.folder.rglob("*.npz")) if artefacts.load_header(path).get("format") == 1]
+    cards = [path for path in sorted((profile.folder / "networks").glob("*.json")) if "training" not in _card(path)]
+    if old or cards:
+        (profile.folder / artefacts.MANIFEST).unlink(missing_ok=True)
+    totals = _totals(old)
+    for path in old:
+        found = artefacts.load(path)
+        config = _config(found, totals)
+        target = _path(profile, path, config)
+        artefacts.save(target, found.arrays, config, _provenance(found))
+        if target != path:
+            path.unlink()
+        yield f"{path.relative_to(profile.folder)} -> {target.relative_to(profile.folder)}"
+    for path in cards:
+        training = _training({**_card(path), "id_set": _card(path)["id_set"]})
+        target = path.with_stem(f"{path.stem}_{training}")
+        weights = path.with_suffix(".safetensors")
+        if weights.exists():
+            weights.rename(target.with_suffix(".safetensors"))
+        with artefacts.write_atomically(target) as file:
+            file.write((json.dumps({**_card(path), "training": training}, indent=2) + "\n").encode())
+        path.unlink()
+        yield f"{path.relative_to(profile.folder)} -> {target.relative_to(profile.folder)}"
+
+
+def _card(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def _training(made: Mapping[str, Any]) -> str:
+    """The name of a training, from a header or a card of format 1."""
+    origin = made.get("origin")
+    if origin is None:
+        return f"seed{made['seed']}"
+    if origin not in _ORIGINS:
+        raise UserError(f"the training {origin!r} has no name", expected=f"one of {', '.join(_ORIGINS)}")
+    return _ORIGINS[origin]
+
+
+def _totals(old: list[Path]) -> dict[str, int]:
+    """How many images each set had, from the responses to all of it."""
+    found = {}
+    for path in old:
+        artefact = artefacts.load(path)
+        if artefact.config["kind"] == "responses" and artefact.config["images"] is None:
+            found[artefact.config["set"]] = artefact.arrays["logits"].shape[-1]
+    return found
+
+
+def _config(found: Artefact, totals: Mapping[str, int]) -> dict[str, Any]:
+    """The header of an artefact in format 2."""
+    old = found.config
+    if old["kind"] == "distance":
+        kept = {key: old[key] for key in ("images", "seed", "pixels", "permutations", "subsample")}
+        sets = [RENAMED.get(name, name) for name in old["sets"]]
+        return {**kept, "sets": sets, "part": "inner", "kind": "distance", "format": store.FORMAT}
+    if old["images"] is not None:
+        raise UserError(f"{old['set']} is recorded in part", expected="whole sets", remedy="record it again")
+    name, seed, count = old["set"], old["seed"], found.arrays[_first(found)].shape[-1]
+    start = {"grid": old.get("from", 0), "responses": 0}.get(old["kind"], old.get("holdout", 0))
+    drawn = splits.draw(old.get("split", "first"), name, seed)
+    if old["kind"] == "responses":
+        drawn = splits.Draw("first")
+    total = totals.get(name, totals.get(datasets_base(name), start + count))
+    settings: dict[str, Any] = {"kind": "responses"}
+    if old["kind"] != "responses":
+        temperatures, epsilons = (old.get(f"{axis}s", [old.get(axis)]) for axis in ("temperature", "epsilon"))
+        settings = {"kind": "scores", "temperatures": temperatures, "epsilons": epsilons}
+    network = {key: value for key, value in old["network"].items() if key not in ("origin", "seed")}
+    return {
+        "format": store.FORMAT,
+        "network": {**network, "training": _training(old["network"])},
+        "set": RENAMED.get(name, name),
+        **({"noise_seed": seed} if name in datasets.NOISE else {}),
+        "drawn": {**drawn.as_header(), "start": start, "stop": start + count, "of": total},
+        "inputs": found.provenance.get("inputs", {}),
+        **settings,
+    }
+
+
+def datasets_base(name: str) -> str:
+    """The set that a resampled variant of format 1 was made of: it had as many images."""
+    return next((base for base in RENAMED if name.startswith(f"{base}-")), name)
+
+
+def _first(found: Artefact) -> str:
+    return "logits" if "logits" in found.arrays else "scores"
+
+
+def _provenance(found: Artefact) -> dict[str, Any]:
+    return {key: value for key, value in found.provenance.items() if key != "inputs"}
+
+
+def _path(profile: Profile, path: Path, config: Mapping[str, Any]) -> Path:
+    """Where an artefact lies in format 2: under its training and the present name of its set."""
+    if config["kind"] == "distance":
+        return path.with_name(f"{config['sets'][1]}.npz")
+    network = config["network"]
+    key = f"{network['network']}_{network['id_set']}_{network['training']}"
+    rest = path.name
+    for was, now in RENAMED.items():
+        if config["set"] == now and (rest == f"{was}.npz" or rest.startswith(f"{was}_")):
+            rest = now + rest.removeprefix(was)
+    return path.parent.parent / key / rest

@@ -1,0 +1,167 @@
+"""What is made of a network, as data: the one list that `respond` makes, `status` counts and the graph of jobs follows.
+
+In the order in which it is worth having: responses; scores at the settings that the paper and its figures name; grids;
+scores at the settings that tuning chooses; curves; what only one network is asked for; distances.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from odinlib import experiments, odin, store
+from odinlib.errors import Missing
+from odinlib.measure import distances, effects
+from odinlib.profiles import Profile, Trained
+from odinlib.store import Setting
+
+KINDS = ("responses", "scores", "grid", "curve", "distance")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One artefact of a network about one set of images."""
+
+    kind: str  # one of `KINDS`
+    images: str
+    setting: Setting | None = None  # of scores; None where a grid that is not there yet would choose it
+    count: int | None = None  # of a grid: held-out images, where they are more than the profile's
+
+    def __str__(self) -> str:
+        at = f" at T = {self.setting[0]:g}, epsilon = {self.setting[1]:g}" if self.setting else ""
+        at = " at the tuned settings" if self.kind == "scores" and not self.setting else at
+        return f"{self.kind} of {self.images}{at}" + (f", {self.count:,} held out" if self.count else "")
+
+
+def jobs(profile: Profile) -> list[Trained]:
+    """Every network of a profile, in the paper's order; `own-network` takes the first one of the demo."""
+    return experiments.networks(profile)
+
+
+def sets(of: Trained) -> list[str]:
+    """The sets that a network is asked about: its own first, the paper's out-of-distribution sets, the near one."""
+    near = [ood for *key, ood in experiments.near_pairs(of.profile) if key == [of.network, of.id_set]]
+    return list(dict.fromkeys((of.id_set, *of.profile.ood_sets[of.id_set], *near)))
+
+
+def resampled(of: Trained) -> list[str]:
+    """Further variants of a set of which only the curves are drawn."""
+    profile = of.profile
+    first = of.network == profile.networks[0]
+    return [s for s in profile.resampled.get(of.id_set, ()) if first and s not in sets(of)]
+
+
+def plan(of: Trained, leave_out: frozenset[str] = frozenset()) -> list[Item]:
+    """Every artefact that the book needs of a network.
+
+    Settings that tuning chooses are read off the grids; where those are not recorded, one item without a setting
+    stands for them.
+
+    Args:
+        of: the network.
+        leave_out: sets whose images are not to be had; nothing is planned of them, nor chosen on them.
+    """
+    of = of.among(compute=False, exactly=True)  # making a plan makes nothing else
+    profile = of.profile
+    own = [s for s in sets(of) if s not in leave_out]
+    first, leading = of.id_set == profile.id_sets[0], _leads(of)
+    items = [Item("responses", s) for s in own]
+    if of.id_set != profile.grey_id_set:
+        curves = [Item("curve", s) for s in (*own, *resampled(of)) if first and s not in leave_out and _in_table(of, s)]
+        whole = profile.curve_images is None  # then they hold the scores at the settings that the figures name
+        stated = [Item("scores", s, setting) for s in own for setting in stated_settings(of)]
+        items += [*curves, *stated] if whole else stated
+        items += [Item("grid", s) for s in own]
+        if leading:
+            largest = max(profile.tuning_sizes)
+            sizes = [s for s in _sizes(of) if s not in leave_out]
+            items += [Item("grid", s, count=largest) for s in (of.id_set, *sizes) if largest > profile.holdout]
+        items += [item for s in own for item in _tuned(of, s, own)]
+        items += [] if whole else curves
+    if of.network == profile.networks[0]:
+        items += [Item("distance", s) for s in own if _in_table(of, s)]
+    return list(dict.fromkeys(items))
+
+
+def stated_settings(of: Trained) -> list[Setting]:
+    """The settings that the paper names for a network: those of Tables 4 to 9, and those of its figures."""
+    profile = of.profile
+    found = [s for s in experiments.paper_settings(of) if profile.paper_name(of.network) == of.network]
+    if of.id_set == profile.id_sets[0]:
+        found.append((profile.fixed_temperature, profile.headline_epsilon))
+        found.append((profile.fixed_temperature, profile.fixed_epsilon))
+    return [setting for setting in dict.fromkeys(found) if setting[1] > 0]
+
+
+def _in_table(of: Trained, images: str) -> bool:
+    return images in (of.id_set, *of.profile.ood_sets[of.id_set], *of.profile.resampled.get(of.id_set, ()))
+
+
+def _leads(of: Trained) -> bool:
+    return of.id_set == of.profile.id_sets[0] and of.network == of.profile.networks[0]
+
+
+def _sizes(of: Trained) -> tuple[str, ...]:
+    """The sets of Figure 15."""
+    return tuple(of.profile.tuning_size_sets or of.profile.ood_sets[of.id_set]) if _leads(of) else ()
+
+
+def _tuned(of: Trained, images: str, own: list[str]) -> Iterator[Item]:
+    """Scores of the test images of a set at every setting that tuning chooses for a page."""
+    try:
+        yield from (Item("scores", images, setting) for setting in _tuned_settings(of, images, own) if setting[1] > 0)
+    except Missing:
+        yield Item("scores", images)
+
+
+def _tuned_settings(of: Trained, images: str, own: list[str]) -> list[Setting]:
+    profile = of.profile
+    # Appendix H: tuned on one set, tested on another.
+    across = of.id_set == profile.id_sets[0] and of.network in profile.networks[:2]
+    tuned_on = own[1:] if images == of.id_set or across else [images]
+    chosen: list[odin.Setting] = [experiments.tune(of, ood_set) for ood_set in tuned_on]
+    ood_sets = [s for s in profile.ood_sets[of.id_set] if s in own]
+    if across and ood_sets:
+        chosen += effects.rule_settings(of, ood_sets).values()
+    for ood_set in _sizes(of):
+        if ood_set in own and images in (of.id_set, ood_set):
+            chosen += effects.size_settings(of, ood_set).values()
+    return sorted({(one.temperature, one.epsilon) for one in chosen if not math.isnan(one.temperature)})
+
+
+# --- Item by item -----------------------------------------------------------------------------------------------------
+
+
+def is_recorded(of: Trained, item: Item) -> bool:
+    """Whether an artefact is there: the files that answer its question, whatever they are called."""
+    reading = of.among(compute=False, exactly=True)
+    try:
+        if item.kind == "distance":
+            return distances.is_recorded(reading.profile, of.id_set, item.images)
+        if item.kind == "responses":
+            return bool(store.recorded(reading, item.images, "responses"))
+        if item.kind == "curve":
+            return bool(experiments.predictions(reading, item.images).shape[-1])
+        if item.kind == "grid":
+            return bool(experiments.grid(reading, item.images, item.count).shape[-1])
+        test = experiments.tested(reading, item.images)
+        return item.setting is not None and bool(store.available(reading, item.images, [item.setting])[test].all())
+    except Missing:
+        return False
+
+
+def make(of: Trained, item: Item) -> None:
+    """Record one artefact, unless it is there.
+
+    Raises:
+        Missing: the network or the images are not to be had here.
+    """
+    if item.kind == "distance":
+        distances.distance(of.profile, of.id_set, item.images)
+    elif item.kind == "responses":
+        store.responses(of, item.images)
+    elif item.kind == "curve":
+        experiments.curve_images(of, item.images)
+    elif item.kind == "grid":
+        experiments.grid(of, item.images, item.count)
+    elif item.setting is not None:
+        experiments.record_scores(of, item.images, [item.setting])

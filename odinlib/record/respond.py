@@ -1,0 +1,69 @@
+"""Making the record of a network: `odin respond` goes through its plan, and goes on where it stopped."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+
+from odinlib import experiments
+from odinlib.errors import Missing
+from odinlib.profiles import Trained
+from odinlib.record.plan import Item, make, plan
+from odinlib.store import Setting
+
+
+def respond(of: Trained, only: Sequence[str] | None = None, at: Sequence[Setting] = ()) -> Iterator[str]:
+    """Make every artefact that the book needs of a network, yielding a line for each as it is done.
+
+    A set whose images are not here is named, and left out from then on.
+
+    Args:
+        of: the network; its profile must compute.
+        only: sets, where not all are wanted.
+        at: settings (T, epsilon) whose scores are all that is wanted; none: the whole plan.
+
+    Raises:
+        Missing: the network, or its own set, cannot be had here.
+    """
+    absent: set[str] = set()
+    done: set[Item] = set()
+    while items := [item for item in _wanted(of, only, at, absent) if item not in done]:
+        # Only up to the first grid: what tuning chooses is known when the grids are there.
+        for images, group in itertools.groupby(_batch(items), key=lambda item: item.images):
+            several = list(group)
+            done.update(several)
+            if images in absent:
+                continue
+            try:
+                _make(of, several)
+                yield from (f"{item} by {of.key}" for item in several)
+            except Missing as reason:
+                if images == of.id_set:
+                    raise
+                absent.add(images)
+                yield f"without {images}: {reason}"
+
+
+def _wanted(of: Trained, only: Sequence[str] | None, at: Sequence[Setting], absent: set[str]) -> list[Item]:
+    if at:
+        return [Item("scores", images, setting) for images in only or plan_sets(of) for setting in at]
+    items = plan(of, frozenset(absent))
+    known = [item for item in items if item.kind != "scores" or item.setting is not None]
+    return [item for item in known if only is None or item.images in only]
+
+
+def plan_sets(of: Trained) -> list[str]:
+    """The sets of a network's plan."""
+    return list(dict.fromkeys(item.images for item in plan(of)))
+
+
+def _batch(items: list[Item]) -> list[Item]:
+    """The next items: all of the kind of the first that depend on nothing that is still to be made."""
+    return list(itertools.takewhile(lambda item: item.kind == items[0].kind, items))
+
+
+def _make(of: Trained, items: list[Item]) -> None:
+    settings = [item.setting for item in items if item.setting is not None]
+    if settings:
+        experiments.record_scores(of, items[0].images, settings)
+        return
+    for item in items:
+        make(of, item)

@@ -1,0 +1,109 @@
+"""A trained network: its weights and card, made by the recipe of Section 4.1 or brought in from others."""
+
+import dataclasses
+import functools
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from odinlib import artefacts, datasets, devices, networks, profiles
+from odinlib.errors import Missing
+from odinlib.networks import train as training
+from odinlib.networks import weights
+from odinlib.networks.fast import fast
+from odinlib.profiles import Trained
+
+
+def path(of: Trained) -> Path:
+    """Where the weights are or will be; the card lies beside them, ending in `.json`."""
+    return of.profile.folder / "networks" / f"{of.key}.safetensors"
+
+
+def network(of: Trained) -> nn.Module:
+    """The network in evaluation mode on the profile's device; trained now if need be.
+
+    Raises:
+        Missing: it is not there, and this profile only reads, or its data or its foreign weights are not there.
+    """
+    if not path(of).exists():
+        _train(of)
+    recipe, found = header(of).get("recipe"), card(of).get("recipe")
+    if found is not None and found != json.loads(json.dumps(recipe)):
+        raise artefacts.Refused(f"{path(of)} was trained with another recipe", remedy="delete it and run again")
+    return _network(path(of), path(of).stat().st_mtime_ns, of.profile.device)
+
+
+def fast_network(of: Trained) -> nn.Module:
+    """The network in the form that gives the same numbers soonest."""
+    return _fast(network(of))
+
+
+def card(of: Trained) -> dict[str, Any]:
+    """What is known of a network: architecture, recipe or origin, accuracy, seconds, hardware.
+
+    Raises:
+        Missing: there is no such network here, or its card is not recorded.
+    """
+    found = path(of).with_suffix(".json")
+    if not found.exists():
+        network(of)
+    content: dict[str, Any] = json.loads(found.read_text())
+    return content
+
+
+def header(of: Trained) -> dict[str, Any]:
+    """What an artefact's header says of the network that it was made with."""
+    made = {} if of.training in profiles.TRAININGS else {"recipe": dataclasses.asdict(of.profile.recipe(of.network))}
+    return {"network": of.network, "id_set": of.id_set, "training": of.training, **made}
+
+
+@functools.lru_cache(maxsize=4)
+def _fast(plain: nn.Module) -> nn.Module:
+    return fast(plain)
+
+
+@functools.lru_cache(maxsize=4)
+def _network(found: Path, changed: int, device: str) -> nn.Module:
+    # Convolutions are fastest with the channels last, on CPU and GPU alike.
+    made = weights.load_weights(found)[0].to(devices.device(device))
+    return made.to(memory_format=torch.channels_last).eval()
+
+
+def _train(of: Trained) -> None:
+    profile, where = of.profile, path(of)
+    if of.training in profiles.TRAININGS:
+        whose = profiles.TRAININGS[of.training]
+        raise Missing(f"{where} is not there", remedy=f"bring the weights ({whose}) with `odin import-weights`")
+    if not profile.compute:
+        options = f"--profile {profile.name} --network {of.network} --id-set {of.id_set}"
+        raise Missing(f"{where} is not recorded", remedy=f"`odin train {options}` makes it, where the images are")
+    train_set = datasets.load(of.id_set, "train")
+    pixels = train_set.images.astype(np.float64) / 255
+    made = networks.build(
+        of.network,
+        len(train_set.classes),
+        channels=train_set.shape[2],
+        size=train_set.shape[0],
+        mean=tuple(pixels.mean((0, 1, 2))),
+        std=tuple(pixels.std((0, 1, 2))),
+        seed=profile.seed,
+    )
+    recipe = profile.recipe(of.network)
+    start = time.perf_counter()
+    checkpoint = where.with_suffix(".checkpoint")
+    training.train(made, train_set, recipe, seed=profile.seed, checkpoint=checkpoint, device=profile.device)
+    told = {
+        "id_set": of.id_set,
+        "training": of.training,
+        "recipe": dataclasses.asdict(recipe),
+        "seed": profile.seed,
+        "accuracy": training.accuracy(made, datasets.load(of.id_set, "test")),
+        **artefacts.provenance(seconds=time.perf_counter() - start),
+    }
+    weights.save_weights(made, where, told)
+    checkpoint.unlink(missing_ok=True)
