@@ -59,17 +59,20 @@ lint: $(READY) ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# pip resolves without installing; CUDA's parts exist for Linux alone, and elsewhere PyTorch does not ask for them.
+# pip resolves without installing; CUDA's parts exist for Linux alone, and elsewhere PyTorch does not ask for them. jpeglib
+# has no wheels for Linux but on x86-64.
 lock: $(READY) ## pin what pyproject.toml asks for, keeping the pins there are (UPGRADE=1 takes the newest)
 	@mkdir -p build
 	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report build/lock.json \
-		$(if $(UPGRADE),,-c requirements.txt) '.[book,test]'
+		$(if $(UPGRADE),,-c requirements.txt) '.[book,data,test]'
 	@$(BIN)/python -c "import json, re; \
 		found = [entry['metadata'] for entry in json.load(open('build/lock.json'))['install']]; \
 		pins = {re.sub('[-_.]+', '-', each['name']).lower(): each['version'].partition('+')[0] for each in found}; \
 		pins.pop('odinlib'); \
+		where = {'cuda-|nvidia-|triton': ' ; sys_platform == \"linux\"', \
+			'jpeglib': ' ; sys_platform != \"linux\" or platform_machine == \"x86_64\"'}; \
 		print('# Made by \`make lock\` from pyproject.toml.'); \
-		[print(f'{name}=={pins[name]}' + (' ; sys_platform == \"linux\"' if re.match('cuda-|nvidia-|triton', name) else '')) \
+		[print(f'{name}=={pins[name]}' + next((place for some, place in where.items() if re.match(some, name)), '')) \
 		for name in sorted(pins)]" > build/requirements.txt
 	@mv build/requirements.txt requirements.txt
 

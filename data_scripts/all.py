@@ -5,45 +5,62 @@ from pathlib import Path
 
 import click
 
-from odinlib.datasets.catalogue import PUBLISHED
+from odinlib.datasets import prepare
+from odinlib.datasets.catalogue import PUBLISHED, RELEASED
 from odinlib.datasets.prepared import ENTRIES, data_dir
-from odinlib.datasets.raw import present
 from odinlib.datasets.script import command
 from odinlib.errors import UserError
 
-# What each script needs one of.
+# The raw set that each script needs.
 NEEDS = {
-    "cifar10": ["cifar10"],
-    "cifar10_bw": ["cifar10"],
-    "cifar100": ["cifar100"],
-    "cifar80_20": ["cifar100"],
-    "mnist": ["mnist"],
-    "omniglot": ["omniglot"],
-    "notmnist": ["notmnist"],
-    "tinyimagenet": ["tinyimagenet"],
-    "lsun": ["lsun"],
-    "isun": ["isun"],
-    "scenes": ["scenes-lsun", "scenes-isun"],
+    "cifar10": "cifar10",
+    "cifar10_bw": "cifar10",
+    "cifar100": "cifar100",
+    "cifar80_20": "cifar100",
+    "mnist": "mnist",
+    "omniglot": "omniglot",
+    "notmnist": "notmnist",
+    "tinyimagenet": "tinyimagenet",
+    "lsun": "lsun",
+    "isun": "isun",
 }
 
 
 @command()
 @click.pass_context
 def main(ctx: click.Context, source: Path | None) -> None:
-    """Prepare every set whose raw files lie in --source, by default the data folder's raw/; fetch nothing."""
+    """Prepare every set whose raw files lie in --source, by default the data folder's raw/; fetch nothing.
+
+    What cannot be made of what is there is told, and does not stop the rest.
+    """
     place = source or data_dir() / "raw"
     if not place.is_dir():
         raise UserError(f"{place} is no folder", expected="the folder above the raw sets")
-    missing = []
-    for script, needs in NEEDS.items():
-        if any(present(PUBLISHED[key], place) for key in needs):
-            arguments = ["--source", str(place)]
-            if status := importlib.import_module(script).main.main(arguments, script, standalone_mode=False):
-                ctx.exit(status)
+    missing, failed = [], False
+    for name, entry in RELEASED.items():
+        if lies_in(place, entry.layouts):
+            try:
+                prepare.published([name], place, None)
+            except UserError as error:
+                click.echo(f"error: {error}", err=True)
+                failed = True
         else:
-            missing += [name for name, entry in ENTRIES.items() if entry.script == script]
+            missing += [found for found in (name, f"{name}-inner") if found in ENTRIES]
+    for script, key in NEEDS.items():
+        if lies_in(place, PUBLISHED[key].layouts):
+            arguments = ["--source", str(place)]
+            failed |= bool(importlib.import_module(script).main.main(arguments, script, standalone_mode=False))
+        else:
+            missing += [name for name, entry in ENTRIES.items() if entry.script == script and not entry.released]
     if missing:
         click.echo(f"not in {place}: {', '.join(missing)}", err=True)
+    if failed:
+        ctx.exit(1)
+
+
+def lies_in(place: Path, layouts: tuple[str, ...]) -> bool:
+    """Whether a folder holds a raw set in one of its layouts."""
+    return any((place / layout).exists() for layout in layouts)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ def main(source: Path | None) -> None:
     """Prepare CIFAR-10 from the publisher's Python pickles (170 MB to fetch)."""
     files = prepare.raw_files("cifar10", source, lambda path: path.name in (*TRAIN, *TEST, "batches.meta"))
     meta = prepare.named(files, "batches.meta")
-    for split, batches in (("test", TEST), ("train", TRAIN)):
-        used = [prepare.named(files, batch) for batch in batches]
+    for split, used in prepare.splits(files, {"test": TEST, "train": TRAIN}).items():
         images, labels = zip(*(cifar_batch(file, "labels") for file in used), strict=True)
         prepare.write(
             "cifar10",

@@ -16,8 +16,7 @@ def main(source: Path | None) -> None:
     """Prepare CIFAR-100 from the publisher's Python pickles (169 MB to fetch)."""
     files = prepare.raw_files("cifar100", source, lambda path: path.name in ("train", "test", "meta"))
     meta = prepare.named(files, "meta")
-    for split in ("test", "train"):
-        used = prepare.named(files, split)
+    for split, (used,) in prepare.splits(files, {"test": ["test"], "train": ["train"]}).items():
         images, labels = cifar_batch(used, "fine_labels")
         prepare.write(
             "cifar100",

@@ -27,8 +27,7 @@ def main(source: Path | None, seed: int) -> None:
     files = prepare.raw_files("cifar100", source, lambda path: path.name in ("train", "test", "meta"))
     meta = prepare.named(files, "meta")
     classes = cifar_names(meta, "fine_label_names")
-    for split in ("test", "train"):
-        used = prepare.named(files, split)
+    for split, (used,) in prepare.splits(files, {"test": ["test"], "train": ["train"]}).items():
         images, labels = cifar_batch(used, "fine_labels")
         for name, members in class_split(seed).items():
             chosen = np.isin(labels, members)

@@ -1,25 +1,25 @@
-"""iSUN: isun.npz, 8,925 scenes resized to 32 x 32 (Section 4.2).
+"""iSUN, 8,925 scenes resized to 32 x 32 (Section 4.2).
 
-The publisher's page is gone. `--published` takes the archive that the paper's authors published (its images
-are resized already); `--source` takes a folder of the original images, resized here. The paper does not name
-the filter; any but the default writes isun-<filter>.npz.
+`--published` takes what the paper's authors released: isun.npz. The publisher's page is gone; who has the original
+images names their folder with `--source` and makes isun-nearest.npz of them, or isun-<filter>.npz; what `--decoder`,
+`--jpeg` and `--border` change is part of the name too.
 """
 
 from pathlib import Path
 
 from odinlib.datasets import prepare
-from odinlib.datasets.prepared import RESIZE_FILTER
+from odinlib.datasets.prepared import RESIZE_FILTER, Variant
 from odinlib.datasets.script import command
 
 
-@command(filter=RESIZE_FILTER, published=True)
-def main(source: Path | None, filter: str, published: bool) -> None:
-    """Prepare iSUN from the authors' archive or a folder of images."""
+@command(filter=RESIZE_FILTER, released=True)
+def main(source: Path | None, filter: str, published: bool, decoder: str | None, jpeg: int | None, border: int) -> None:
+    """Prepare iSUN from the authors' archive or a folder of the original images."""
     if published:
-        prepare.published(["isun"], source)
+        prepare.published(["isun"], source, decoder)
         return
     files = prepare.raw_files("isun", source, prepare.is_image)
-    prepare.resize_only("isun", "isun", files, filter)
+    prepare.make("isun", files, {Variant("isun", filter, decoder, jpeg, border): prepare.resized(filter)})
 
 
 if __name__ == "__main__":

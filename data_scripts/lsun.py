@@ -1,9 +1,12 @@
-"""LSUN, test set: lsun-crop.npz and lsun-resize.npz, 10,000 images of 32 x 32 (Section 4.2).
+"""LSUN, test set, 10,000 scenes (Section 4.2).
 
-The publisher's test_lmdb.zip is read as it is, in the order of its keys; a folder of images exported from it
-will do. The paper does not name the filter; `--filter` chooses one, and any but the default writes
-lsun-resize-<filter>.npz beside the others. `--published` takes the archives that the paper's authors
-published instead.
+`--published` takes what the paper's authors released: lsun-crop.npz (36 x 36: crops of 32 x 32 in a border of two black
+pixels, which is inferred from what others state of it) and lsun-resize.npz (32 x 32).
+
+Without it sets are made here of the publisher's test_lmdb.zip, which is read as it is, in the order of its keys, or of
+a folder of images exported from it: lsun-crop-drawn.npz, crops drawn at random, and lsun-resize-nearest.npz. Another
+`--filter` makes the one set lsun-resize-<filter>.npz; what `--decoder`, `--jpeg` and `--border` change is part of the
+name too.
 """
 
 from pathlib import Path, PurePosixPath
@@ -14,15 +17,23 @@ from odinlib.datasets.prepared import RESIZE_FILTER
 from odinlib.datasets.script import command
 
 
-@command(filter=RESIZE_FILTER, seed=True, published=True)
-def main(source: Path | None, filter: str, seed: int, published: bool) -> None:
-    """Prepare both sets from test_lmdb.zip (172 MB to fetch)."""
+@command(filter=RESIZE_FILTER, seed=True, released=True)
+def main(
+    source: Path | None,
+    filter: str,
+    seed: int,
+    published: bool,
+    decoder: str | None,
+    jpeg: int | None,
+    border: int,
+) -> None:
+    """Prepare sets from test_lmdb.zip (172 MB to fetch) or the authors' archives."""
     if published:
-        prepare.published(["lsun-crop", "lsun-resize"], source)
+        prepare.published(["lsun-crop", "lsun-resize"], source, decoder)
         return
     files = prepare.raw_files("lsun", source, lambda path: prepare.is_image(path) or path.name == "data.mdb")
     images = [image for file in files for image in _images(file)]
-    prepare.crop_and_resize("lsun", "lsun", images, filter, seed)
+    prepare.crop_and_resize("lsun", images, filter, seed, decoder, jpeg, border)
 
 
 def _images(file: RawFile) -> list[RawFile]:

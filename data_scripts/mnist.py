@@ -10,8 +10,11 @@ from odinlib.datasets.raw import verify
 from odinlib.datasets.script import command
 from odinlib.errors import UserError
 
-STEMS = {"test": "t10k", "train": "train"}
-NAMES = [f"{stem}-{kind}-ubyte" for stem in STEMS.values() for kind in ("images-idx3", "labels-idx1")]
+NEEDS = {
+    split: [f"{stem}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
+    for split, stem in (("test", "t10k"), ("train", "train"))
+}
+NAMES = [name for names in NEEDS.values() for name in names]
 
 
 @command()
@@ -20,8 +23,7 @@ def main(source: Path | None) -> None:
     found = prepare.raw_files("mnist", source, lambda path: path.name.removesuffix(".gz") in NAMES)
     files = list({file.path.name: file for file in map(gunzip, found)}.values())
     verify(PUBLISHED["mnist"], files)
-    for split, stem in STEMS.items():
-        used = [prepare.named(files, f"{stem}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1")]
+    for split, used in prepare.splits(files, NEEDS).items():
         images, labels = map(idx, used)
         if images.ndim != 3 or labels.shape != images.shape[:1]:
             raise UserError(f"{used[0].path} and {used[1].path} do not belong together")

@@ -1,9 +1,11 @@
-"""Tiny ImageNet, test images: tinyimagenet-crop.npz and tinyimagenet-resize.npz, 10,000 images of 32 x 32
-(Section 4.2).
+"""Tiny ImageNet, test images, 10,000 (Section 4.2).
 
-Files are taken with their names sorted as strings (test_0, test_1, test_10, ...). The paper does not name the
-filter; `--filter` chooses one, and any but the default writes tinyimagenet-resize-<filter>.npz beside the
-others. `--published` takes the archives that the paper's authors published instead.
+`--published` takes what the paper's authors released: tinyimagenet-crop.npz (36 x 36: crops of 32 x 32 in a border of
+two black pixels), tinyimagenet-crop-inner.npz (the same without the border) and tinyimagenet-resize.npz (32 x 32).
+
+Without it sets are made here of the publisher's images, whose names are sorted as strings (test_0, test_1, test_10,
+...): tinyimagenet-crop-drawn.npz, crops drawn at random, and tinyimagenet-resize-nearest.npz. Another `--filter` makes
+the one set tinyimagenet-resize-<filter>.npz; what `--decoder`, `--jpeg` and `--border` change is part of the name too.
 """
 
 from pathlib import Path
@@ -13,14 +15,22 @@ from odinlib.datasets.prepared import RESIZE_FILTER
 from odinlib.datasets.script import command
 
 
-@command(filter=RESIZE_FILTER, seed=True, published=True)
-def main(source: Path | None, filter: str, seed: int, published: bool) -> None:
-    """Prepare both sets from tiny-imagenet-200.zip (248 MB to fetch)."""
+@command(filter=RESIZE_FILTER, seed=True, released=True)
+def main(
+    source: Path | None,
+    filter: str,
+    seed: int,
+    published: bool,
+    decoder: str | None,
+    jpeg: int | None,
+    border: int,
+) -> None:
+    """Prepare sets from tiny-imagenet-200.zip (248 MB to fetch) or the authors' archives."""
     if published:
-        prepare.published(["tinyimagenet-crop", "tinyimagenet-resize"], source)
+        prepare.published(["tinyimagenet-crop", "tinyimagenet-resize"], source, decoder)
         return
     files = prepare.raw_files("tinyimagenet", source, _is_test_image)
-    prepare.crop_and_resize("tinyimagenet", "tinyimagenet", files, filter, seed)
+    prepare.crop_and_resize("tinyimagenet", files, filter, seed, decoder, jpeg, border)
 
 
 def _is_test_image(path: Path) -> bool:

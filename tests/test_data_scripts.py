@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import http.server
 import importlib
+import importlib.util
 import io
 import lzma
 import os
@@ -24,7 +25,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from odinlib import cli
-from odinlib.datasets import archives, catalogue, lmdb, prepare, prepared, raw, resample
+from odinlib.datasets import archives, catalogue, formats, jpeg, lmdb, prepare, prepared, raw, resample
 from odinlib.errors import Missing, UserError
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "data_scripts"
@@ -50,6 +51,9 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(SCRIPTS)
     for key, entry in catalogue.PUBLISHED.items():
         monkeypatch.setitem(catalogue.PUBLISHED, key, dataclasses.replace(entry, sums=(), downloads=()))
+    for key, entry in catalogue.RELEASED.items():
+        free = dataclasses.replace(entry, downloads=(), count=3, files=None, pixels=None)
+        monkeypatch.setitem(catalogue.RELEASED, key, free)
     return tmp_path / "data"
 
 
@@ -258,7 +262,7 @@ def test_tiny_imagenet_takes_names_sorted_as_strings(folder, tmp_path):
     images = tiny(tmp_path)
     png(pixels(64, 64, 3), tmp_path / "tiny-imagenet-200/val/images/val_0.png")
     run("tinyimagenet", "--source", tmp_path)
-    crops, resizes = prepared.load("tinyimagenet-crop"), prepared.load("tinyimagenet-resize")
+    crops, resizes = prepared.load("tinyimagenet-crop-drawn"), prepared.load("tinyimagenet-resize-nearest")
     for index, name in enumerate(
         ["test_0.png", "test_1.png", "test_10.png", "test_11.png", "test_2.png", "test_3.png"]
     ):
@@ -276,7 +280,7 @@ def test_a_filter_adds_a_set_of_its_own(folder, tmp_path):
     assert npz(folder) == ["tinyimagenet-resize-box.npz"]
     found = prepared.load("tinyimagenet-resize-box")
     assert np.array_equal(found.images[0], resample.resize(images["test_0.png"], 32, "box"))
-    assert found.title == "Tiny ImageNet (resize), box filter"
+    assert found.title == "Tiny ImageNet (resize), box, made here"
 
 
 def test_crops_follow_the_seed(folder, tmp_path):
@@ -284,7 +288,7 @@ def test_crops_follow_the_seed(folder, tmp_path):
     digests = []
     for seed in (0, 1, 0):
         run("tinyimagenet", "--source", tmp_path, "--seed", seed)
-        digests.append(prepared.provenance("tinyimagenet-crop")["sha256"])
+        digests.append(prepared.provenance("tinyimagenet-crop-drawn")["sha256"])
     assert digests[0] == digests[2] != digests[1]
 
 
@@ -296,7 +300,7 @@ def test_a_folder_and_its_archive_give_the_same(folder, tmp_path):
     records = []
     for source in (tmp_path / "tiny-imagenet-200", tmp_path / "tiny-imagenet-200.zip"):
         run("tinyimagenet", "--source", source)
-        records.append(prepared.provenance("tinyimagenet-crop"))
+        records.append(prepared.provenance("tinyimagenet-crop-drawn"))
     assert records[0]["sha256"] == records[1]["sha256"]
     assert records[0]["raw_sha256"] == records[1]["raw_sha256"]
 
@@ -312,8 +316,9 @@ def test_lsun_is_read_from_its_database(folder, tmp_path, packed):
             archive.write(source / "data.mdb", "test_lmdb/data.mdb")
         source = tmp_path / "test_lmdb.zip"
     run("lsun", "--source", source)
-    assert prepared.load("lsun-crop").images.mean((1, 2, 3)).tolist() == [200 if i == 7 else 100 for i in range(60)]
-    assert prepared.load("lsun-resize").images.shape == (60, 32, 32, 3)
+    drawn = prepared.load("lsun-crop-drawn").images
+    assert drawn.mean((1, 2, 3)).tolist() == [200 if i == 7 else 100 for i in range(60)]
+    assert prepared.load("lsun-resize-nearest").images.shape == (60, 32, 32, 3)
 
 
 def test_the_database_reader_knows_keys_and_damage():
@@ -330,29 +335,181 @@ def test_isun_says_how_it_can_be_had(folder):
     assert not folder.exists()
 
 
-def test_the_authors_archives_are_cropped_in_the_middle_and_never_resampled(folder, tmp_path):
-    image = pixels(36, 36, 3)
+def framed(image, border=2):
+    return np.pad(image, ((border, border), (border, border), (0, 0)))
+
+
+def released_crops(place, count=3):
+    """The authors' folder of crops; number 10 comes second."""
+    crops = {number: pixels(32, 32, 3) | 1 for number in (0, 1, 10)[:count]}
+    for number, crop in crops.items():
+        png(framed(crop), place / f"Imagenet/test/{number}.png")
+    return np.stack([crops[number] for number in sorted(crops, key=str)])
+
+
+def jpeg_file(image, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(jpeg.encode(image, 75, "turbo"))
+    return path.read_bytes()
+
+
+def test_the_released_crops_are_taken_whole_and_once_more_without_their_border(folder, tmp_path):
+    crops = released_crops(tmp_path)
+    run("tinyimagenet", "--published", "--source", tmp_path)
+    assert npz(folder) == ["tinyimagenet-crop-inner.npz", "tinyimagenet-crop.npz"]
+    whole, inner = prepared.load("tinyimagenet-crop"), prepared.load("tinyimagenet-crop-inner")
+    assert whole.shape == (36, 36, 3) and np.array_equal(whole.images, np.stack([framed(crop) for crop in crops]))
+    assert np.array_equal(inner.images, crops)
+    assert (whole.provenance["border"], inner.provenance["border"]) == (2, 0)
+    assert "authors" in whole.provenance["filter"] and whole.provenance["seed"] is None
+    assert (whole.title, inner.title) == ("Tiny ImageNet (crop)", "Tiny ImageNet (crop), without its border")
+
+
+def test_released_sets_are_read_from_their_archives(folder, tmp_path):
     with tarfile.open(tmp_path / "iSUN.tar.gz", "w:gz") as archive:
-        data = png(image)
-        member = tarfile.TarInfo("iSUN/iSUN_patches/0.png")
-        member.size = len(data)
-        archive.addfile(member, io.BytesIO(data))
-    run("isun", "--published", "--source", tmp_path / "iSUN.tar.gz")
-    found = prepared.load("isun")
-    assert np.array_equal(found.images[0], image[2:34, 2:34])
-    assert "authors" in found.provenance["filter"]
+        for number in range(3):
+            data = jpeg.encode(pixels(32, 32, 3), 75, "turbo")
+            member = tarfile.TarInfo(f"iSUN/iSUN_patches/{number}.jpeg")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    run("isun", "--published", "--decoder", "turbo", "--source", tmp_path / "iSUN.tar.gz")
+    found = prepared.load("isun-turbo")
+    assert np.array_equal(found.images[2], np.asarray(Image.open(io.BytesIO(data))))
+    assert found.provenance["decoder"].startswith("libjpeg") and "Pillow" in found.provenance["decoder"]
+    assert found.title == "iSUN, decoded by libjpeg-turbo"
     assert "Imagenet.tar.gz" in refusal("tinyimagenet", "--published", "--source", tmp_path / "iSUN.tar.gz")
 
 
-def test_scenes_stand_in_under_their_own_name(folder, tmp_path):
-    for path in ("scenes-lsun-like/kitchen/1.png", "scenes-lsun-like/bridge/9.png", "scenes-isun-like/5.png"):
-        png(pixels(128, 128, 3), tmp_path / path)
-    run("scenes", "--source", tmp_path)
-    assert npz(folder) == ["scenes-crop.npz", "scenes-mixed.npz", "scenes-resize.npz"]
-    found = prepared.load("scenes-resize")
-    assert found.classes == ("bridge", "kitchen") and found.labels.tolist() == [0, 1]
-    assert prepared.load("scenes-mixed").labels is None
-    assert "neither scenes-lsun-like" in refusal("scenes", "--source", folder)
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda place: (place / "10.png").unlink(), "there are 2 images; expected 3"),
+        (lambda place: (place / "10.png").write_bytes(b""), "10.png is no image of that size; expected 36 x 36"),
+        (lambda place: png(pixels(36, 38, 3), place / "1.png"), "1.png is no image of that size"),
+        (lambda place: png(framed(pixels(34, 34, 3), 1), place / "1.png"), "1.png is not black at its edges"),
+    ],
+)
+def test_what_is_not_the_released_set_is_refused(folder, tmp_path, spoil, words):
+    released_crops(tmp_path)
+    spoil(tmp_path / "Imagenet/test")
+    assert words in refusal("tinyimagenet", "--published", "--source", tmp_path)
+    assert not folder.exists()
+
+
+def test_released_sets_have_the_known_digests_or_are_refused(folder, tmp_path, monkeypatch):
+    released_crops(tmp_path)
+    for number in range(3):
+        jpeg_file(pixels(32, 32, 3), tmp_path / f"LSUN_resize/LSUN_resize/{number}.jpg")
+    real = catalogue.RELEASED["lsun-resize"]
+    monkeypatch.setitem(catalogue.RELEASED, "lsun-resize", dataclasses.replace(real, files="0" * 64))
+    line = refusal("lsun", "--published", "--source", tmp_path)
+    assert "the SHA-256 of the files differs; expected 000" in line
+    real = catalogue.RELEASED["tinyimagenet-crop"]
+    monkeypatch.setitem(catalogue.RELEASED, "tinyimagenet-crop", dataclasses.replace(real, pixels="0" * 64))
+    assert "the SHA-256 of the images differs" in refusal("tinyimagenet", "--published", "--source", tmp_path)
+    assert "expected released sets as they are" in refusal("isun", "--published", "--border", 2)
+
+
+def test_released_images_are_not_resized_again(folder, tmp_path, monkeypatch):
+    for number in range(17):
+        jpeg_file(pixels(32, 32, 3), tmp_path / f"iSUN/iSUN_patches/{number}.jpeg")
+    (known,) = archives.digests(archives.read(tmp_path / "iSUN")).values()
+    real = catalogue.RELEASED["isun"]
+    monkeypatch.setitem(catalogue.RELEASED, "isun", dataclasses.replace(real, files=known))
+    assert "add --published" in refusal("isun", "--source", tmp_path / "iSUN")
+
+
+def test_a_set_of_an_older_name_is_not_taken_for_the_released_one(folder, tmp_path):
+    tiny(tmp_path, 4)
+    run("tinyimagenet", "--source", tmp_path)
+    record = prepared.load("tinyimagenet-crop-drawn")
+    prepare.write("tinyimagenet-crop", record.images, files=[], source="here", seed=0)
+    with pytest.raises(
+        UserError, match=r"tinyimagenet-crop\.npz is not the set that the authors released.*--published"
+    ):
+        prepared.load("tinyimagenet-crop")
+
+
+def test_border_and_jpeg_are_options_and_part_of_the_name(folder, tmp_path):
+    images = tiny(tmp_path, 4)
+    for options in ([], ["--border", 2], ["--jpeg", 75], ["--jpeg", 75, "--border", 2]):
+        run("tinyimagenet", "--source", tmp_path, *options)
+    plain, border, lossy, both = (
+        prepared.load(f"tinyimagenet-resize-nearest{suffix}")
+        for suffix in ("", "-border2", "-jpeg75", "-jpeg75-border2")
+    )
+    assert np.array_equal(border.images[1], framed(images["test_1.png"][1::2, 1::2]))
+    again = jpeg.decode(jpeg.encode(images["test_1.png"][1::2, 1::2], 75, "turbo"), "turbo")
+    assert np.array_equal(lossy.images[1], again) and not np.array_equal(lossy.images, plain.images)
+    assert np.array_equal(both.images[1], framed(again))
+    assert (both.provenance["jpeg"], both.provenance["border"]) == (75, 2)
+    assert "libjpeg" in both.provenance["decoder"]
+    assert both.title == "Tiny ImageNet (resize), nearest, made here, JPEG of quality 75, in a border of 2 pixels"
+    drawn = (prepared.load(f"tinyimagenet-crop-drawn{suffix}").images for suffix in ("", "-border2"))
+    assert np.array_equal(*(images if images.shape[1] == 32 else images[:, 2:-2, 2:-2] for images in drawn))
+
+
+# --- JPEGs by two libraries ---------------------------------------------------------------------------------
+
+
+def waves():
+    """An image of 16 x 16 whose colours change fast, the same on every machine."""
+    y, x = np.mgrid[:16, :16]
+    return np.stack([(x * 37 + y * 11) % 256, (x * y * 5) % 256, (x * 3 + y * 29) % 256], -1).astype(np.uint8)
+
+
+def test_the_two_libraries_differ_in_colour_and_agree_in_grey():
+    pytest.importorskip("jpeglib")
+    files = {library: jpeg.encode(waves(), 75, library) for library in jpeg.LIBRARIES}
+    assert files["ijg"] != files["turbo"]
+    decoded = {library: jpeg.decode(files["ijg"], library) for library in jpeg.LIBRARIES}
+    assert np.abs(decoded["ijg"].astype(int) - decoded["turbo"]).max() > 8
+    grey = waves()[..., :1]
+    assert jpeg.encode(grey, 75, "ijg") == jpeg.encode(grey, 75, "turbo")
+    file = jpeg.encode(grey, 75, "ijg")
+    assert np.array_equal(jpeg.decode(file, "ijg"), jpeg.decode(file, "turbo"))
+    assert jpeg.decode(file, "ijg").shape == (16, 16, 1)
+
+
+def test_ijg_decodes_and_encodes_as_version_9b():
+    jpeglib = pytest.importorskip("jpeglib")
+    jpeglib.version.set("6b")  # whatever others have chosen
+    file = jpeg.encode(waves(), 75, "ijg")
+    assert hashlib.sha256(file).hexdigest().startswith("a61fb30b59e1")
+    assert hashlib.sha256(jpeg.decode(file, "ijg").tobytes()).hexdigest().startswith("f33954a7b4ac")
+    assert jpeg.version("ijg").startswith("IJG libjpeg 9b (jpeglib ")
+
+
+def test_the_released_jpegs_are_decoded_by_ijg_unless_told_otherwise(folder, tmp_path):
+    pytest.importorskip("jpeglib")
+    files = [jpeg_file(waves(), tmp_path / f"Imagenet_resize/Imagenet_resize/{number}.jpg") for number in range(3)]
+    real = catalogue.RELEASED["tinyimagenet-resize"]
+    catalogue.RELEASED["tinyimagenet-resize"] = dataclasses.replace(real, side=16)  # the fixture puts it back
+    run("tinyimagenet", "--published", "--source", tmp_path)
+    run("tinyimagenet", "--published", "--source", tmp_path, "--decoder", "turbo")
+    assert npz(folder) == ["tinyimagenet-resize-turbo.npz", "tinyimagenet-resize.npz"]
+    for name, library in (("tinyimagenet-resize", "ijg"), ("tinyimagenet-resize-turbo", "turbo")):
+        found = prepared.load(name)
+        assert np.array_equal(found.images[0], jpeg.decode(files[0], library))
+        assert found.provenance["decoder"] == jpeg.version(library)
+
+
+def test_a_damaged_jpeg_is_no_image_to_either():
+    file = jpeg.encode(waves(), 75, "turbo")
+    for library in jpeg.LIBRARIES[1:] if importlib.util.find_spec("jpeglib") is None else jpeg.LIBRARIES:
+        for data in (b"", b"text", file[:-60], png(waves())[:-40]):
+            assert formats.decode(archives.RawFile(archives.PurePosixPath("1.jpg"), data), "RGB", library) is None
+
+
+def test_without_jpeglib_one_line_says_what_to_install(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jpeglib", None)
+    jpeg._import.cache_clear()
+    for number in range(3):
+        jpeg_file(pixels(32, 32, 3), tmp_path / f"LSUN_resize/LSUN_resize/{number}.jpg")
+    line = refusal("lsun", "--published", "--source", tmp_path)
+    assert "pip install 'odinlib[data]', or choose --decoder turbo" in line
+    run("lsun", "--published", "--source", tmp_path, "--decoder", "turbo")
+    jpeg._import.cache_clear()
 
 
 def test_any_folder_of_images_makes_a_set(folder, tmp_path):
@@ -377,9 +534,25 @@ def test_all_prepares_what_there_is_and_names_the_rest(folder, tmp_path):
     cifar10(tmp_path / "cifar-10-batches-py")
     tiny(tmp_path, 4)
     result = run("all", "--source", tmp_path)
-    made = ["cifar10-bw", "cifar10-train", "cifar10", "tinyimagenet-crop", "tinyimagenet-resize"]
+    made = ["cifar10-bw", "cifar10-train", "cifar10", "tinyimagenet-crop-drawn", "tinyimagenet-resize-nearest"]
     assert npz(folder) == [f"{name}.npz" for name in made]
-    assert "mnist" in result.stderr and "tinyimagenet" not in result.stderr
+    assert "mnist" in result.stderr and "tinyimagenet-crop-drawn" not in result.stderr
+    assert "tinyimagenet-crop, tinyimagenet-crop-inner, tinyimagenet-resize, lsun-crop, " in result.stderr
+
+
+def test_all_makes_one_split_where_the_other_is_not_there_and_goes_on_after_a_failure(folder, tmp_path):
+    cifar100(tmp_path / "cifar-100-python")
+    (tmp_path / "cifar-100-python/train").unlink()
+    test_cifar10 = tmp_path / "cifar-10-batches-py"
+    cifar10(test_cifar10)
+    (test_cifar10 / "test_batch").write_bytes(b"damaged")
+    released_crops(tmp_path, 2)
+    tiny(tmp_path, 4)
+    result = run("all", "--source", tmp_path, code=1)
+    made = ["cifar100", "cifar20", "cifar80", "tinyimagenet-crop-drawn", "tinyimagenet-resize-nearest"]
+    assert npz(folder) == [f"{name}.npz" for name in made]
+    assert "without the train split: train is not among the raw files" in result.stderr
+    assert "error: test_batch is no CIFAR pickle" in result.stderr and "there are 2 images" in result.stderr
 
 
 def test_the_command_line_runs_the_scripts(folder, tmp_path):
@@ -388,7 +561,8 @@ def test_the_command_line_runs_the_scripts(folder, tmp_path):
     result = runner.invoke(cli.main, ["data", "prepare", "tinyimagenet-resize-box", "--source", str(tmp_path)])
     assert result.exit_code == 0, result.output
     assert npz(folder) == ["tinyimagenet-resize-box.npz"]
-    result = runner.invoke(cli.main, ["data", "prepare", "tinyimagenet-resize", "--source", str(tmp_path / "nowhere")])
+    missing = ["data", "prepare", "tinyimagenet-resize-nearest", "--source", str(tmp_path / "nowhere")]
+    result = runner.invoke(cli.main, missing)
     assert result.exit_code == 1 and result.stderr.startswith("error: source ") and result.stderr.count("\n") == 1
     result = runner.invoke(cli.main, ["data", "prepare", "tinyimagnet-crop"])
     assert result.exit_code == 1 and "did you mean 'tinyimagenet-crop'" in result.stderr
@@ -591,9 +765,12 @@ def test_every_set_has_its_script():
         needs = importlib.import_module("all").NEEDS
     finally:
         sys.path.remove(str(SCRIPTS))
-    assert {entry.script for entry in prepared.ENTRIES.values()} == set(needs)
-    for script, keys in needs.items():
-        assert (SCRIPTS / f"{script}.py").exists() and set(keys) <= catalogue.PUBLISHED.keys()
+    assert {entry.script for entry in prepared.ENTRIES.values()} - {None} == set(needs)
+    for script, key in needs.items():
+        assert (SCRIPTS / f"{script}.py").exists() and key in catalogue.PUBLISHED
+    assert {name for name, entry in prepared.ENTRIES.items() if entry.released} - {"tinyimagenet-crop-inner"} == set(
+        catalogue.RELEASED
+    )
 
 
 def test_the_sums_are_those_that_torchvision_publishes():

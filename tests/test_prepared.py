@@ -110,12 +110,61 @@ def test_stand_ins_say_what_they_are(name):
     assert prepared.title(name).startswith("Scenes") and "stand-in for" in prepared.title(name)
 
 
-def test_every_variant_of_a_resampled_set_has_a_title_and_a_command():
+def test_the_images_of_the_stand_ins_are_no_longer_kept(folder):
+    for name in ("scenes-crop", "scenes-mixed-box"):
+        with pytest.raises(Missing, match=f"the images of {name} are no longer kept; only what is recorded") as error:
+            prepared.load(name)
+        assert "\n" not in str(error.value)
+    assert "scenes-crop" not in prepared.names()
+    assert "scenes" not in CliRunner().invoke(cli.main, ["data", "status"]).output
+
+
+@pytest.mark.parametrize("base", ["isun", "omniglot"])
+def test_every_variant_of_a_resampled_set_has_a_title_and_a_command(base):
     for filter in resample.FILTERS:
-        name = prepare.variant_name("isun", filter)
-        assert prepared.variant(name) == ("isun", filter)
+        name = prepare.variant_name(base, filter)
+        assert prepared.variant(name) == (base, filter)
         assert prepared.known(name)
-        assert (filter in prepared.title(name)) == (filter in prepared.command(name)) == (name != "isun")
+        assert (filter in prepared.title(name)) == (filter in prepared.command(name)) == (name != base)
+    assert prepare.variant_name("omniglot", "bilinear-antialias") == "omniglot"
+    assert prepare.variant_name("isun", "nearest") == "isun-nearest"  # isun alone is what was released
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("tinyimagenet-crop", "--published"),
+        ("tinyimagenet-crop-inner", "--published"),
+        ("tinyimagenet-resize-turbo", "--published --decoder turbo"),
+        ("tinyimagenet-crop-drawn-border2", "--border 2"),
+        ("lsun-resize-nearest-ijg-jpeg75", "--filter nearest --decoder ijg --jpeg 75"),
+        ("isun-bilinear-aligned-jpeg9-border12", "--filter bilinear-aligned --jpeg 9 --border 12"),
+    ],
+)
+def test_a_name_says_how_a_set_is_made(name, options):
+    assert prepared.Variant.of(name).name == name
+    stem = {"t": "tinyimagenet", "l": "lsun", "i": "isun"}[name[0]]
+    assert prepared.command(name) == f"python data_scripts/{stem}.py {options}"
+    assert prepared.title(name) != name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tinyimagenet-crop-turbo",  # no JPEGs
+        "tinyimagenet-crop-border2",  # released as it is
+        "tinyimagenet-resize-jpeg75",
+        "tinyimagenet-resize-ijg",  # its own decoder
+        "tinyimagenet-resize-nearest-border2-jpeg75",  # another order
+        "tinyimagenet-resize-nearest-jpeg101",
+        "tinyimagenet-crop-drawn-box",
+        "omniglot-box-border2",
+        "omniglot-bilinear-antialias",
+        "cifar10-box",
+    ],
+)
+def test_names_that_stand_for_nothing(folder, name):
+    assert not prepared.known(name)
 
 
 def test_status_shows_what_is_there_and_how_to_make_the_rest(folder):

@@ -20,8 +20,8 @@ IMAGES = np.arange(1000, 2000)
 #: FPR at 95 % TPR in percent by max softmax, T = 1000 alone and with epsilon = 0.0014, and how near ours must be
 #: (the crop's positions are random).
 CHECKS = {
-    "tinyimagenet-crop": ((44.2, 19.4, 12.0), 4.0),
-    "tinyimagenet-resize": ((47.7, 24.5, 14.3), 1.5),
+    "tinyimagenet-crop-drawn": ((44.2, 19.4, 12.0), 4.0),
+    "tinyimagenet-resize-nearest": ((47.7, 24.5, 14.3), 1.5),
     "tinyimagenet-resize-bilinear-aligned": ((57.1, 34.0, 26.7), 1.5),
     "tinyimagenet-resize-bilinear-antialias": ((59.0, 46.6, 53.2), 1.5),
 }

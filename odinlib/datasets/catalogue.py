@@ -1,6 +1,7 @@
 """Where each raw set comes from: addresses, the layouts it may lie in, the sums known for it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,29 @@ class Raw:
     by_hand: str | None = None
 
 
-def _authors(title: str, folder: str, key: str) -> Raw:
+@dataclass(frozen=True)
+class Released(Raw):
+    """A set as the paper's authors released it: an archive of ready images.
+
+    There are `count` images, `side` pixels a side, of which `border` on each side are black. `files` is the SHA-256 of
+    all files as `archives.digests` has it, `pixels` that of the images as `prepared.digest` has it, where known.
+    """
+
+    count: int = 10_000
+    side: int = 32
+    border: int = 0
+    files: str | None = None
+    pixels: str | None = None
+
+
+def _authors(title: str, folder: str, key: str, **known: Any) -> Released:
     archive = f"{folder}.tar.gz"
-    return Raw(
-        f"{title}, as the paper's authors published it",
+    return Released(
+        f"{title}, as the paper's authors released it",
         "https://github.com/facebookresearch/odin",
         (folder, archive),
         (Download(archive, (f"https://www.dropbox.com/s/{key}/{archive}?dl=1",)),),
+        **known,
     )
 
 
@@ -50,8 +67,8 @@ _MNIST = (
 
 # Sums: CIFAR and MNIST archives and Omniglot, as torchvision publishes them; Tiny ImageNet, as Avalanche
 # does. Sums of the files inside: MD5 of CIFAR-100's as torchvision publishes them; the SHA-256 were taken
-# from files whose MD5 are the published ones. The paper authors' archives, LSUN and notMNIST have no
-# published sum: theirs are recorded only.
+# from files whose MD5 are the published ones. LSUN and notMNIST have no published sum: theirs are recorded
+# only.
 PUBLISHED = {
     "cifar10": Raw(
         "CIFAR-10",
@@ -135,7 +152,7 @@ PUBLISHED = {
     "isun": Raw(
         "iSUN",
         "http://turkergaze.cs.princeton.edu/",
-        ("iSUN", "isun"),
+        ("isun-images",),  # the authors' archive has the folder iSUN
         by_hand="fetch the authors' iSUN.tar.gz with --published, or the 8,925 images yourself",
     ),
     "omniglot": Raw(
@@ -165,26 +182,38 @@ PUBLISHED = {
         ),
         by_hand="fetch notMNIST_small.tar.gz (8,458,043 bytes) from a mirror",
     ),
-    "scenes-lsun": Raw(
-        "MiniPlaces, LSUN's ten categories",
-        "https://github.com/CSAILVision/miniplaces",
-        ("scenes-lsun-like",),
-        by_hand="bring a folder with one folder of photographs for each category",
+}
+
+# Digests: of the files where they are the authors' own bytes; of the pixels where they are PNGs, whose bytes depend on
+# who packs them. LSUN (crop) was not to be had: that its images are as Tiny ImageNet's, 32 x 32 in a border of two
+# pixels, is inferred from others who state 36 x 36.
+RELEASED = {
+    "tinyimagenet-crop": _authors(
+        "Tiny ImageNet (crop)",
+        "Imagenet",
+        "avgm2u562itwpkl",
+        side=36,
+        border=2,
+        pixels="ab935d544b3377d15b7a41bc975bb50f84231e89d41a1f83a95895c7b5e2057d",
     ),
-    "scenes-isun": Raw(
-        "MiniPlaces, mixed test images",
-        "https://github.com/CSAILVision/miniplaces",
-        ("scenes-isun-like",),
-        by_hand="bring a folder of photographs of mixed scenes",
+    "tinyimagenet-resize": _authors(
+        "Tiny ImageNet (resize)",
+        "Imagenet_resize",
+        "kp3my3412u5k9rl",
+        files="5ebc763bc45bdb74df09e8b59cdf01afacd7f1497be64f8f390c16706a66d0de",
     ),
-    **{
-        f"{name}-published": _authors(title, archive, key)
-        for name, title, archive, key in (
-            ("tinyimagenet-crop", "Tiny ImageNet (crop)", "Imagenet", "avgm2u562itwpkl"),
-            ("tinyimagenet-resize", "Tiny ImageNet (resize)", "Imagenet_resize", "kp3my3412u5k9rl"),
-            ("lsun-crop", "LSUN (crop)", "LSUN", "fhtsw1m3qxlwj6h"),
-            ("lsun-resize", "LSUN (resize)", "LSUN_resize", "moqh2wh8696c3yl"),
-            ("isun", "iSUN", "iSUN", "ssz7qxfqae0cca5"),
-        )
-    },
+    "lsun-crop": _authors("LSUN (crop)", "LSUN", "fhtsw1m3qxlwj6h", side=36, border=2),
+    "lsun-resize": _authors(
+        "LSUN (resize)",
+        "LSUN_resize",
+        "moqh2wh8696c3yl",
+        files="999204b310de81181c474cb06607cf2c6ee8b93e75117f1560c3cb85376ef38f",
+    ),
+    "isun": _authors(
+        "iSUN",
+        "iSUN",
+        "ssz7qxfqae0cca5",
+        count=8_925,
+        files="304423b787e60e75dff37655974505b10ae1fed2233bda0a4711f26b374cf3fd",
+    ),
 }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from odinlib.datasets import jpeg
 from odinlib.datasets.archives import RawFile
 from odinlib.errors import UserError
 
@@ -90,13 +91,17 @@ def idx(file: RawFile) -> np.ndarray:
     return body.reshape(shape)
 
 
-def decode(file: RawFile, mode: str) -> np.ndarray | None:
+def decode(file: RawFile, mode: str, decoder: str = "turbo") -> np.ndarray | None:
     """The pixels of an image file, uint8 [H, W, 3] for mode `RGB` and [H, W, 1] for `L`.
 
-    `None` where it cannot be read.
+    `None` where it cannot be read. `decoder` is one of `jpeg.LIBRARIES`, for JPEGs; all else is Pillow's.
     """
     try:
-        with Image.open(io.BytesIO(file.data)) as image:
+        with Image.open(io.BytesIO(file.data)) as opened:
+            image: Image.Image = opened
+            if decoder != "turbo" and image.format == "JPEG":
+                found = jpeg.decode(file.data, decoder)
+                image = Image.fromarray(found if found.shape[2] == 3 else found[..., 0])
             pixels = np.asarray(image.convert(mode))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None

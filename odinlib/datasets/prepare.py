@@ -5,7 +5,7 @@ import io
 import json
 import math
 import zipfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from odinlib import artefacts
+from odinlib.datasets import jpeg as codec
 from odinlib.datasets import prepared, raw, resample
 from odinlib.datasets.archives import RawFile, digests, read
-from odinlib.datasets.catalogue import PUBLISHED
+from odinlib.datasets.catalogue import PUBLISHED, RELEASED, Raw
 from odinlib.datasets.formats import decode
+from odinlib.datasets.prepared import Variant
 from odinlib.errors import UserError
 
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -37,14 +39,17 @@ def raw_files(key: str, source: Path | None, match: Callable[[Any], bool]) -> li
     """The raw files of a published set that match, found or fetched, checked against the sums known for them.
 
     Args:
-        key: a key of `raw.PUBLISHED`.
+        key: a key of `catalogue.PUBLISHED`.
         source: a folder or archive of the user's, or `None` to look in the data folder and then fetch.
         match: whether a path is wanted.
 
     Raises:
         UserError: they are not there, damaged, or not what was published.
     """
-    entry = PUBLISHED[key]
+    return _files(PUBLISHED[key], source, match)
+
+
+def _files(entry: Raw, source: Path | None, match: Callable[[Any], bool]) -> list[RawFile]:
     place = raw.locate(entry, source, prepared.data_dir() / "raw")
     files = read(place, match)
     if not files:
@@ -65,8 +70,30 @@ def named(files: Sequence[RawFile], name: str) -> RawFile:
     raise UserError(f"{name} is not among the raw files", expected=f"it beside {files[0].path}" if files else None)
 
 
+def splits(files: Sequence[RawFile], needs: Mapping[str, Sequence[str]]) -> dict[str, list[RawFile]]:
+    """The raw files of each split, of those splits whose files are all there; a line says which is not.
+
+    Args:
+        files: the raw files found.
+        needs: for each split, the names of its files.
+
+    Raises:
+        UserError: no split is whole.
+    """
+    found = {file.path.name: file for file in files}
+    lacking = {split: [name for name in names if name not in found] for split, names in needs.items()}
+    if all(lacking.values()):
+        raise UserError(
+            f"{', '.join(next(iter(lacking.values())))} is not among the raw files", expected="a whole split"
+        )
+    for split, names in lacking.items():
+        if names:
+            click.echo(f"without the {split} split: {', '.join(names)} is not among the raw files", err=True)
+    return {split: [found[name] for name in names] for split, names in needs.items() if not lacking[split]}
+
+
 def convert(
-    files: Iterable[RawFile], mode: str, changes: Sequence[Change], what: str
+    files: Iterable[RawFile], mode: str, changes: Sequence[Change], what: str, decoder: str = "turbo"
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode every file once and apply each change to it.
 
@@ -75,6 +102,7 @@ def convert(
         mode: `RGB` or `L` (grey).
         changes: each turns pixels [H, W, C] into an image of a fixed size, or `None` where it cannot.
         what: the name shown beside the progress bar.
+        decoder: which libjpeg decodes JPEGs, one of `jpeg.LIBRARIES`.
 
     Returns:
         for each change uint8 [N, H, W, C], and the indices [N] of the files that could be used.
@@ -87,7 +115,7 @@ def convert(
     # Whole arrays from the start: small ones kept between large ones that go would leave the memory in holes.
     sets: list[np.ndarray] = []
     for index, file in enumerate(tqdm(files, desc=what, unit="image", disable=None)):
-        pixels = decode(file, mode)
+        pixels = decode(file, mode, decoder)
         changed = [None] if pixels is None else [change(pixels) for change in changes]
         images = [image for image in changed if image is not None]
         if len(images) < len(changed):
@@ -114,97 +142,139 @@ def cropped(seed: int, size: int = SIZE) -> Change:
     return change
 
 
-def centred(size: int = SIZE) -> Change:
-    """A change: the middle part of `size` x `size`."""
-
-    def change(pixels: np.ndarray) -> np.ndarray | None:
-        top, left = (pixels.shape[0] - size) // 2, (pixels.shape[1] - size) // 2
-        return pixels[top : top + size, left : left + size] if min(top, left) >= 0 else None
-
-    return change
-
-
 def resized(filter: str, size: int = SIZE) -> Change:
     """A change: the whole image at `size` x `size`, proportions not kept, by the named filter."""
     return lambda pixels: resample.resize(pixels, size, filter)
 
 
+def finished(made: Variant) -> Change:
+    """A change: what a variant's name says is done after cropping or resizing, a JPEG and then a border."""
+    library = made.decoder or made.own_decoder
+
+    def change(pixels: np.ndarray) -> np.ndarray:
+        if made.jpeg:
+            pixels = codec.decode(codec.encode(pixels, made.jpeg, library), library)
+        return np.pad(pixels, ((made.border, made.border), (made.border, made.border), (0, 0)))
+
+    return change
+
+
 def crop_and_resize(
-    stem: str, key: str, files: Sequence[RawFile], filter: str, seed: int, *, labelled: bool = False
+    stem: str, files: Sequence[RawFile], filter: str, seed: int, decoder: str | None, jpeg: int | None, border: int
 ) -> None:
-    """Write `<stem>-crop` and `<stem>-resize`, or, for another filter, only `<stem>-resize-<filter>`.
+    """Write a resize made here and, for the default filter, a crop drawn here: `<stem>-crop-drawn`,
+    `<stem>-resize-<filter>`.
 
     Args:
-        stem: of the names.
-        key: the raw set, a key of `raw.PUBLISHED`.
+        stem: of the names, and the raw set's key in `catalogue.PUBLISHED`.
         files: its images, in the order wanted.
         filter: of the resized set.
         seed: of the crops.
-        labelled: whether the folder that an image lies in is its class.
+        decoder, jpeg, border: as in :class:`prepared.Variant`, of both.
     """
-    made: dict[str, tuple[Change, dict[str, Any]]] = {
-        variant_name(f"{stem}-resize", filter): (resized(filter), {"filter": filter})
-    }
-    if len(made.keys() & prepared.ENTRIES):
-        made = {f"{stem}-crop": (cropped(seed), {"seed": seed}), **made}
-    sets, kept = convert(files, "RGB", [change for change, _ in made.values()], stem)
-    classes, labels = folders([files[index] for index in kept]) if labelled else ([], None)
-    for (name, (_, record)), images in zip(made.items(), sets, strict=True):
+    made: dict[Variant, Change] = {Variant(f"{stem}-resize", filter, decoder, jpeg, border): resized(filter)}
+    if filter == prepared.RESIZE_FILTER:
+        made = {Variant(f"{stem}-crop-drawn", None, decoder, jpeg, border): cropped(seed), **made}
+    make(stem, files, made, seed)
+
+
+def make(key: str, files: Sequence[RawFile], made: Mapping[Variant, Change], seed: int | None = None) -> None:
+    """Write sets made here, each by its change and what its name says besides.
+
+    Args:
+        key: the raw set, a key of `catalogue.PUBLISHED`.
+        files: its images, in the order wanted.
+        made: what to make, and the crop or resize that makes it; JPEGs are decoded for all by one library.
+        seed: of the crops.
+
+    Raises:
+        UserError: none of the files is a usable image, or they are the authors' released ones, which are ready.
+    """
+    if next(iter(digests(list(files)).values())) in (entry.files for entry in RELEASED.values()):
+        raise UserError("the images are those that the paper's authors released", remedy="add --published")
+    (decoder,) = {variant.decoder or variant.own_decoder for variant in made}
+    changes = [_then(change, finished(variant)) for variant, change in made.items()]
+    sets, kept = convert(files, "RGB", changes, key, decoder)
+    for variant, images in zip(made, sets, strict=True):
         write(
-            name,
+            variant.name,
             images,
-            labels,
-            classes=classes,
             files=files,
             source=PUBLISHED[key].page,
+            filter=variant.filter,
+            seed=None if variant.filter else seed,
+            decoder=codec.version(decoder),
+            jpeg=variant.jpeg,
+            border=variant.border,
             skipped=len(files) - len(kept),
-            **record,
         )
 
 
-def resize_only(name: str, key: str, files: Sequence[RawFile], filter: str) -> None:
-    """Write a set of resized images, its name with the filter added where that is not the default one."""
-    (images,), kept = convert(files, "RGB", [resized(filter)], name)
-    write(
-        variant_name(name, filter),
-        images,
-        files=files,
-        source=PUBLISHED[key].page,
-        filter=filter,
-        skipped=len(files) - len(kept),
-    )
+def _then(first: Change, second: Change) -> Change:
+    def change(pixels: np.ndarray) -> np.ndarray | None:
+        image = first(pixels)
+        return None if image is None else second(image)
+
+    return change
 
 
-def published(names: Sequence[str], source: Path | None) -> None:
-    """Write sets from the paper authors' archives: the middle 32 x 32 pixels of each image, never resampled.
+def published(names: Sequence[str], source: Path | None, decoder: str | None) -> None:
+    """Write sets as the paper's authors released them: whole, in the order of their names sorted as strings.
+
+    Nothing is cut or scaled. Of crops in a border, `<name>-inner` is written beside them, without the border.
 
     Args:
         names: the sets.
-        source: one of their archives or folders, a folder that holds some of them, or `None` to look and
+        source: one of the authors' archives or folders, a folder that holds some of them, or `None` to look and
             fetch.
+        decoder: which libjpeg decodes JPEGs; none: IJG's, as the authors' did. Another one is part of the name.
 
     Raises:
-        UserError: the source holds none of them.
+        UserError: the source holds none of them, or what it holds is not what was released.
     """
-    made = 0
-    for name in names:
-        entry = PUBLISHED[f"{name}-published"]
-        if source is not None and source.name not in entry.layouts and raw.present(entry, source) is None:
-            continue
-        files = raw_files(f"{name}-published", source, is_image)
-        (images,), kept = convert(files, "RGB", [centred()], name)
-        how, skipped = "as published by the paper's authors", len(files) - len(kept)
-        write(name, images, files=files, source=entry.page, filter=how, skipped=skipped)
-        made += 1
-    if not made:
-        expected = " or ".join(layout for name in names for layout in PUBLISHED[f"{name}-published"].layouts)
+    found = [
+        name
+        for name in names
+        if source is None or source.name in RELEASED[name].layouts or raw.present(RELEASED[name], source)
+    ]
+    if not found:
+        expected = " or ".join(layout for name in names for layout in RELEASED[name].layouts)
         raise UserError(f"{source} is none of the authors' archives and holds none", expected=expected)
+    for name in found:
+        _released(name, source, decoder)
 
 
-def folders(files: Sequence[RawFile]) -> tuple[list[str], np.ndarray]:
-    """The names of the folders that files lie in, sorted, and the number [N] of each file's."""
-    classes, labels = np.unique([file.path.parent.name for file in files], return_inverse=True)
-    return classes.tolist(), labels
+def _released(name: str, source: Path | None, decoder: str | None) -> None:
+    entry, jpegs = RELEASED[name], prepared.ENTRIES[name].filter is not None
+    files = _files(entry, source, is_image)
+    made = Variant(name, decoder=decoder if jpegs else None)
+    used = made.decoder or made.own_decoder
+    if len(files) != entry.count:
+        raise _not_released(entry, f"there are {len(files)} images", f"{entry.count}")
+    if entry.files and entry.files not in digests(files).values():
+        raise _not_released(entry, "the SHA-256 of the files differs", entry.files)
+    shape = (entry.side, entry.side, 3)
+    (images,), kept = convert(files, "RGB", [lambda pixels: pixels if pixels.shape == shape else None], name, used)
+    if len(kept) < len(files):
+        other = files[int(np.setdiff1d(np.arange(len(files)), kept)[0])].path
+        raise _not_released(entry, f"{other} is no image of that size", f"{entry.side} x {entry.side}")
+    inner = images[:, entry.border : entry.side - entry.border, entry.border : entry.side - entry.border]
+    outside = images.sum((1, 2, 3), np.int64) - inner.sum((1, 2, 3), np.int64)
+    if outside.any():
+        other = files[int(outside.argmax())].path
+        raise _not_released(entry, f"{other} is not black at its edges", f"a border of {entry.border} pixels")
+    if entry.pixels and entry.pixels != prepared.digest(images, None):
+        raise _not_released(entry, "the SHA-256 of the images differs", entry.pixels)
+    record: dict[str, Any] = {"decoder": codec.version(used)} if jpegs else {}
+    sets = {made.name: (images, entry.border), f"{name}-inner": (np.ascontiguousarray(inner), 0)}
+    for one, (pixels, border) in sets.items():
+        if Variant.of(one):
+            write(one, pixels, files=files, source=entry.page, filter=prepared.RELEASED, border=border, **record)
+
+
+def _not_released(entry: Raw, what: str, expected: str) -> UserError:
+    remedy = "they are damaged or other ones: fetch them again"
+    return UserError(f"{entry.title}: {what}", expected=expected, remedy=remedy)
 
 
 def write(
@@ -290,4 +360,4 @@ def contact_sheet(
 
 def variant_name(name: str, filter: str) -> str:
     """The name of a set made with a filter: its own for the default one, else with the filter added."""
-    return name if filter == prepared.ENTRIES[name].filter else f"{name}-{filter}"
+    return Variant(name, filter).name

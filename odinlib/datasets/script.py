@@ -1,12 +1,13 @@
 """What makes a data script of a function: its options, and errors in one line."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from odinlib.datasets import resample
+from odinlib.datasets import jpeg, resample
 from odinlib.errors import UserError
 
 
@@ -22,25 +23,31 @@ class Command(click.Command):
 
 
 def command(
-    filter: str | None = None, seed: bool = False, published: bool = False
+    filter: str | None = None, seed: bool = False, released: bool = False
 ) -> Callable[[Callable[..., None]], click.Command]:
-    """Make a data script of a function: `--source`, and `--filter`, `--seed` and `--published` where it takes
-    them.
+    """Make a data script of a function: `--source`, and `--filter` and `--seed` where it takes them.
 
     Args:
         filter: the default filter of a script that resamples.
         seed: whether the script draws at random.
-        published: whether the paper's authors published what it makes.
+        released: whether the paper's authors released what it makes: then it takes `--published`, and `--decoder`,
+            `--jpeg` and `--border`, of which the last two are refused with the first.
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
-        made = click.command(cls=Command)(function)
+        made = click.command(cls=Command)(_as_released(function) if released else function)
         if seed:
             made = click.option(
                 "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn."
             )(made)
-        if published:
-            help = "Take the archives that the paper's authors published."
+        if released:
+            help = "Put black pixels around each image that is made here, so many on each side."
+            made = click.option("--border", type=click.IntRange(0, 999), default=0, help=help)(made)
+            help = "Put each image that is made here through a JPEG of this quality (colour 4:2:0)."
+            made = click.option("--jpeg", type=click.IntRange(1, 100), help=help)(made)
+            help = "Which libjpeg reads and writes JPEGs: IJG's, by default for --published, or libjpeg-turbo."
+            made = click.option("--decoder", type=click.Choice(jpeg.LIBRARIES), help=help)(made)
+            help = "Take the sets that the paper's authors released, as they are."
             made = click.option("--published", is_flag=True, help=help)(made)
         if filter:
             choice = click.Choice(resample.FILTERS)
@@ -49,3 +56,13 @@ def command(
         return click.option("--source", type=click.Path(path_type=Path), help=help)(made)
 
     return decorate
+
+
+def _as_released(function: Callable[..., None]) -> Callable[..., None]:
+    @functools.wraps(function)
+    def checked(**given: Any) -> None:
+        if given["published"] and (given["jpeg"] or given["border"]):
+            raise UserError("--jpeg and --border change images", expected="released sets as they are")
+        function(**given)
+
+    return checked
