@@ -8,8 +8,8 @@ the others that have a score. So another split, seed or number of images is answ
 
 import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from odinlib.store import Part, Responses, Setting
 METHODS = ("baseline", "odin")
 BASELINE = odin.Setting(1.0, 0.0, math.nan)  # max softmax as it is (Hendrycks & Gimpel, 2017)
 Result = TypeVar("Result")
-Key = TypeVar("Key", bound=tuple[str, ...])
+Key = TypeVar("Key", bound=Hashable)
 
 
 # --- Which images -----------------------------------------------------------------------------------------------------
@@ -296,31 +296,42 @@ def detection(of: Trained, ood_set: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def detections(
-    profile: Profile, pairs: Sequence[tuple[str, str, str]]
-) -> tuple[pd.DataFrame, dict[tuple[str, str, str], str]]:
-    """`detection` for many (network, ID set, OOD set), and why for those that cannot be had here."""
-    found, missing = gather(lambda name, id_set, ood: detection(profile.trained(name, id_set), ood), pairs)
-    return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame(), missing
+class Gathered(dict[Key, Result]):
+    """What could be had, by its key, and in `missing` why the rest could not; true where anything could."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.missing: dict[Any, str] = {}
 
 
-def gather(function: Callable[..., Result], keys: Iterable[Key]) -> tuple[dict[Key, Result], dict[Key, str]]:
-    """`function(*key)` for each key, and why for those that cannot be had here.
+def gather(function: Callable[..., Result], keys: Iterable[Key]) -> Gathered[Key, Result]:
+    """`function` of each key, a name or a tuple of names, as far as it can be had here.
 
     >>> def length(name):
     ...     if not name:
     ...         raise Missing("nothing is not recorded")
     ...     return len(name)
-    >>> gather(length, [("isun",), ("",)])
-    ({('isun',): 4}, {('',): 'nothing is not recorded'})
+    >>> found = gather(length, ["isun", ""])
+    >>> found, found.missing
+    ({'isun': 4}, {'': 'nothing is not recorded'})
     """
-    found, missing = {}, {}
+    found: Gathered[Key, Result] = Gathered()
     for key in keys:
         try:
-            found[key] = function(*key)
+            found[key] = function(*key) if isinstance(key, tuple) else function(key)
         except Missing as reason:
-            missing[key] = str(reason)
-    return found, missing
+            found.missing[key] = str(reason)
+    return found
+
+
+def detections(profile: Profile, pairs: Iterable[tuple[str, str, str]]) -> Gathered[tuple[str, str, str], pd.DataFrame]:
+    """`detection` for many (network, ID set, OOD set), as far as they can be had here."""
+    return gather(lambda name, id_set, ood_set: detection(profile.trained(name, id_set), ood_set), pairs)
+
+
+def joined(found: Mapping[Any, pd.DataFrame]) -> pd.DataFrame:
+    """All the rows of several frames; an empty frame where there is none."""
+    return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame()
 
 
 def networks(profile: Profile) -> list[Trained]:

@@ -137,8 +137,8 @@ class Trained:
 _FILTERS = ("bilinear", "bilinear-aligned", "box", "bilinear-antialias", "lanczos")  # beside a set's own, nearest
 
 _PAPER_OOD = (
-    "tinyimagenet-crop",
-    "tinyimagenet-resize",
+    "tinyimagenet-crop-drawn",
+    "tinyimagenet-resize-nearest",
     "lsun-crop",
     "lsun-resize",
     "isun",
@@ -163,12 +163,18 @@ PAPER = Profile(
     grey_network="mlp-256x3",
     grey_id_set="mnist",
     left_out="cifar20",
-    stands_for={"scenes-crop": "lsun-crop", "scenes-resize": "lsun-resize", "scenes-mixed": "isun"},
+    stands_for={
+        "tinyimagenet-crop-drawn": "tinyimagenet-crop",  # made here of the same images as those that were released
+        "tinyimagenet-resize-nearest": "tinyimagenet-resize",
+        "scenes-crop": "lsun-crop",
+        "scenes-resize": "lsun-resize",
+        "scenes-mixed": "isun",
+    },
     recipes=PAPER_RECIPES,
     trainings={"densenet-bc-100-12_cifar10": "third-party"},
-    resampled={"cifar10": ("tinyimagenet-resize", *(f"tinyimagenet-resize-{name}" for name in _FILTERS))},
+    resampled={"cifar10": ("tinyimagenet-resize-nearest", *(f"tinyimagenet-resize-{name}" for name in _FILTERS))},
     curve_images=2000,
-    tuning_size_sets=("tinyimagenet-crop",),
+    tuning_size_sets=("tinyimagenet-crop-drawn",),
     compute=False,
     pictures="demo",
 )

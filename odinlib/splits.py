@@ -55,7 +55,7 @@ class Draw:
             )
             used = used[: self.limit]
         if self.rule == "random":
-            assert self.name is not None
+            assert self.name is not None and self.seed is not None
             used = used[np.random.default_rng([self.seed, zlib.crc32(self.name.encode())]).permutation(len(used))]
         return used
 
@@ -84,7 +84,7 @@ def draw(split: str, name: str, seed: int, limit: int | None = None) -> Draw:
     (Draw(rule='first', seed=None, name=None, limit=None, limit_seed=None), 'random')
     """
     check_choice("split", split, SPLITS)
-    limits = {} if limit is None else {"limit": limit, "limit_seed": seed}
+    limit_seed = None if limit is None else seed
     if split == "first" or (split == "authors" and name.split("-")[0] in _IN_ORDER):
-        return Draw("first", **limits)
-    return Draw("random", seed, name, **limits)
+        return Draw("first", limit=limit, limit_seed=limit_seed)
+    return Draw("random", seed, name, limit, limit_seed)

@@ -77,7 +77,7 @@ def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
 
 def recipe_table(profile: Profile) -> Styler:
     """Every network of the run: its size, how it was trained or where it comes from, and how long it took."""
-    cards, missing = experiments.gather(lambda *key: trained.card(profile.trained(*key)), _jobs(profile))
+    cards = experiments.gather(lambda *key: trained.card(profile.trained(*key)), _jobs(profile))
     rows = []
     for (name, id_set), card in cards.items():
         recipe = card.get("recipe")
@@ -99,7 +99,7 @@ def recipe_table(profile: Profile) -> Styler:
             ]
         )
     not_there: dict[str, list[str]] = {}
-    for name, id_set in missing:
+    for name, id_set in cards.missing:
         not_there.setdefault(name, []).append(datasets.title(id_set))
     rows += [[network_title(name), listed(sets), "–", NOT_RECORDED, "–", "–"] for name, sets in not_there.items()]
     columns = ["Network", "Trained on", "Parameters", "How", "Test accuracy (%)", "Training took"]

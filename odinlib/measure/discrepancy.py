@@ -1,4 +1,4 @@
-"""How far apart two sets of images are, without a network: MMD, energy distance and their tests (Section 4.5, Appendix G).
+"""How far apart two sets of images are: MMD, energy distance and their tests (Section 4.5, Appendix G).
 
 In blocks, so that two sets of 10,000 images of 32 x 32 x 3 take half a gigabyte.
 """

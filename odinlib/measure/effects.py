@@ -37,7 +37,7 @@ def epsilon_effect(of: Trained, ood_sets: Sequence[str], temperature: float) -> 
     """The five measures against epsilon at one temperature (Figures 3 cd, 4, 8 and 9).
 
     Args:
-        of: the network, under a profile: its epsilons are the axis.
+        of: the network; its profile's epsilons are the axis.
         ood_sets: a curve each.
         temperature: one of `experiments.curve_temperatures`.
 
@@ -87,7 +87,7 @@ def transfer(
     """FPR on each set with T and epsilon tuned on each other one (Figure 14, Tables 10 and 11).
 
     Args:
-        of: the network, under a profile: the grid, and the true positive rate.
+        of: the network, under a profile with the grid, and the true positive rate.
         ood_sets: to test on.
         tuning_sets: to tune on, or what was chosen on each already; None tunes on those tested on.
 
@@ -137,7 +137,8 @@ def rule_settings(of: Trained, ood_sets: Sequence[str]) -> dict[tuple[str, str],
     """What each of `RULES` chooses before each set: (ood_set, rule) to T and epsilon.
 
     Args:
-        of: the network, under a profile: its largest temperature is that of the rule `familiar`, its fixed setting that of `fixed`.
+        of: the network; its profile's largest temperature is that of the rule `familiar`, its fixed setting that of
+            `fixed`.
         ood_sets: at least two, for the rule `others`.
     """
     grid_in = experiments.grid(of, of.id_set)
@@ -163,7 +164,7 @@ def tuning_rules(of: Trained, ood_sets: Sequence[str], rules: Sequence[str] = tu
     """FPR on each set by several ways to choose T and epsilon, from knowing the foreign set to knowing none.
 
     Args:
-        of: the network, under a profile: of the settings, see `rule_settings`, and of the measure.
+        of: the network, under the profile of the settings, see `rule_settings`, and of the measure.
         ood_sets: at least two, for the rule `others`.
         rules: keys of `RULES`; the price is that against `own`, whether or not it is one of them.
 
@@ -243,7 +244,7 @@ def tuning_size_effect(of: Trained, ood_sets: Sequence[str], sizes: Sequence[int
     are in none of them.
 
     Args:
-        of: the network, under a profile: the sizes, the grid and the true positive rate.
+        of: the network, under a profile with the sizes, the grid and the true positive rate.
         ood_sets: to tune and to test on.
         sizes: some of the profile's; None takes all.
 
@@ -313,7 +314,8 @@ def filter_effect(of: Trained, sets: Sequence[str]) -> pd.DataFrame:
     result to report: no way of choosing epsilon from the grid can do better at this T, which is what it is there for.
 
     Args:
-        of: the network, under a profile: its fixed setting is that of `odin`, its fixed temperature that of all but `baseline`.
+        of: the network; its profile's fixed setting is that of `odin`, its fixed temperature that of all but
+            `baseline`.
         sets: variants of one set; `lost` compares each with the first.
 
     Returns:

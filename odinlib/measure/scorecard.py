@@ -72,13 +72,16 @@ def _measured(profile: Profile) -> tuple[pd.DataFrame, str]:
     pairs += experiments.pairs(profile, (profile.grey_network,), (profile.grey_id_set,))
     pairs += experiments.near_pairs(profile)
     # The claims are about the values; two resamples spend no time on intervals.
-    found, missing = experiments.detections(dataclasses.replace(profile, resamples=2), pairs)
-    if found.empty:
-        raise _because(missing)
-    wide = found.pivot_table(
-        index=["network", "id_set", "ood_set", "metric"], columns="method", values="value", sort=False
-    ).reset_index()
-    return wide, f"; {len(missing)} of {len(pairs)} pairs are not recorded" if missing else ""
+    found = experiments.detections(dataclasses.replace(profile, resamples=2), pairs)
+    if not found:
+        raise _because(found.missing)
+    wide = (
+        experiments.joined(found)
+        .pivot_table(index=["network", "id_set", "ood_set", "metric"], columns="method", values="value", sort=False)
+        .reset_index()
+    )
+    lacking = len(found.missing)
+    return wide, f"; {lacking} of {len(pairs)} pairs are not recorded" if lacking else ""
 
 
 def improves_every_pair(profile: Profile) -> Verdict:
@@ -158,9 +161,9 @@ def _curves(profile: Profile, curve: Callable[[str, list[str]], pd.DataFrame]) -
     """For each network on the first ID set and each of its sets, the curve that there is."""
     id_set = profile.id_sets[0]
     keys = [(name, ood_set) for name in profile.networks for ood_set in profile.ood_sets[id_set]]
-    found, missing = experiments.gather(lambda name, ood_set: curve(name, [ood_set]), keys)
+    found = experiments.gather(lambda name, ood_set: curve(name, [ood_set]), keys)
     if not found:
-        raise _because(missing)
+        raise _because(found.missing)
     return found
 
 
@@ -254,10 +257,10 @@ def labels_not_used(profile: Profile) -> Verdict:
 
 def _quantities(profile: Profile) -> pd.DataFrame:
     id_set = profile.id_sets[0]
-    keys = [(images,) for images in (id_set, *profile.ood_sets[id_set])]
-    found, missing = experiments.gather(lambda images: mechanism.quantities(_first(profile), [images]), keys)
-    if (id_set,) in missing or len(found) < 2:
-        raise _because(missing)
+    keys = [id_set, *profile.ood_sets[id_set]]
+    found = experiments.gather(lambda images: mechanism.quantities(_first(profile), [images]), keys)
+    if id_set in found.missing or len(found) < 2:
+        raise _because(found.missing)
     return pd.concat(found.values(), ignore_index=True)
 
 
@@ -318,9 +321,9 @@ def detection_error_converges(profile: Profile) -> Verdict:
         return 100 * abs(limit - reached).item()
 
     keys = [(name, s) for name in profile.networks for s in profile.ood_sets[id_set]]
-    found, missing = experiments.gather(difference, keys)
+    found = experiments.gather(difference, keys)
     if not found:
-        raise _because(missing)
+        raise _because(found.missing)
     worst = max(found.values())
     return Verdict(
         worst <= 0.01, f"at T = 1,000,000 the error is within {worst:.3f} points of the limit, on {len(found)} pairs"
@@ -344,13 +347,11 @@ def mmd_anticorrelates(profile: Profile) -> Verdict:
     told, signs = [], []
     for id_set in (_id_set(profile, 1), *profile.id_sets[2:]):
         natural = [s for s in profile.ood_sets[id_set] if s not in datasets.NOISE]
-        rates, missing = experiments.gather(
-            lambda s, id_set=id_set: _odin_rate(profile, id_set, s), [(s,) for s in natural]
-        )
-        distances = {s: distance(profile, id_set, s).mmd for (s,) in rates}
+        rates = experiments.gather(lambda s, id_set=id_set: _odin_rate(profile, id_set, s), natural)
+        distances = {s: distance(profile, id_set, s).mmd for s in rates}
         if len(rates) < 3:
-            raise _because(missing)
-        rho = float(spearmanr([distances[s] for (s,) in rates], list(rates.values())).statistic)
+            raise _because(rates.missing)
+        rho = float(spearmanr([distances[s] for s in rates], list(rates.values())).statistic)
         signs.append(rho < 0)
         told.append(f"rank correlation {rho:+.2f} for {datasets.title(id_set)}")
     return Verdict(all(signs), "; ".join(told))
@@ -363,12 +364,13 @@ def _odin_rate(profile: Profile, id_set: str, ood_set: str) -> float:
 
 def crops_further_than_resizes(profile: Profile) -> Verdict:
     id_set = _id_set(profile, 1)
-    keys = [(s,) for s in profile.ood_sets[id_set] if s.endswith(("-crop", "-resize"))]
-    found, missing = experiments.gather(lambda s: distance(profile, id_set, s).mmd, keys)
-    crops = {s: d for (s,), d in found.items() if s.endswith("-crop")}
-    resizes = {s: d for (s,), d in found.items() if s.endswith("-resize")}
+    kinds = ("tinyimagenet-crop", "tinyimagenet-resize", "lsun-crop", "lsun-resize")
+    keys = [s for s in profile.ood_sets[id_set] if profile.paper_name(s) in kinds]
+    found = experiments.gather(lambda s: distance(profile, id_set, s).mmd, keys)
+    crops = {s: d for s, d in found.items() if profile.paper_name(s).endswith("-crop")}
+    resizes = {s: d for s, d in found.items() if profile.paper_name(s).endswith("-resize")}
     if not crops or not resizes:
-        raise _because(missing, "the run has no pair of a crop and a resize")
+        raise _because(found.missing, "the run has no pair of a crop and a resize")
     told = f"crops {min(crops.values()):.3g} to {max(crops.values()):.3g}, resizes {min(resizes.values()):.3g} to "
     return Verdict(min(crops.values()) > max(resizes.values()), f"{told}{max(resizes.values()):.3g}")
 
@@ -376,16 +378,14 @@ def crops_further_than_resizes(profile: Profile) -> Verdict:
 def tuning_set_unimportant(profile: Profile) -> Verdict:
     id_set = profile.id_sets[0]
     spreads: dict[str, float] = {}
-    why_not: dict[tuple[str], str] = {}
+    why_not: dict[str, str] = {}
     for name in profile.networks[:2]:
-        sets = [(s,) for s in profile.ood_sets[id_set]]
-        tuned, missing = experiments.gather(
-            lambda s, name=name: experiments.tune(profile.trained(name, id_set), s), sets
-        )
+        sets = profile.ood_sets[id_set]
+        tuned = experiments.gather(lambda s, name=name: experiments.tune(profile.trained(name, id_set), s), sets)
         if len(tuned) < 2:
-            why_not |= missing
+            why_not |= tuned.missing
             continue
-        frame = effects.transfer(profile.trained(name, id_set), [s for (s,) in tuned])
+        frame = effects.transfer(profile.trained(name, id_set), list(tuned))
         spreads[name] = float(frame.groupby("ood_set").odin.agg(np.ptp).max())
     if not spreads:
         raise _because(why_not)
@@ -413,20 +413,20 @@ def one_threshold_serves_all(profile: Profile) -> Verdict:
         )
         return 100 * metrics.fpr_at_tpr(inside, outside, profile.tpr).item()
 
-    found, missing = experiments.gather(rate, [(s,) for s in profile.ood_sets[id_set]])
+    found = experiments.gather(rate, profile.ood_sets[id_set])
     if not found:
-        raise _because(missing)
+        raise _because(found.missing)
     worst = max(found, key=lambda key: found[key])
-    return Verdict(found[worst] < 15, f"at most {found[worst]:.1f} %, on {datasets.title(worst[0])}")
+    return Verdict(found[worst] < 15, f"at most {found[worst]:.1f} %, on {datasets.title(worst)}")
 
 
 def rejected_less_accurate(profile: Profile) -> Verdict:
-    found, missing = experiments.gather(
+    found = experiments.gather(
         lambda name: effects.accuracy_by_score(profile.trained(name, profile.id_sets[0])),
-        [(n,) for n in profile.networks],
+        profile.networks,
     )
     if not found:
-        raise _because(missing)
+        raise _because(found.missing)
     kept = [bool((frame.below < frame.above)[frame.below.notna()].all()) for frame in found.values()]
     return _share(kept, "networks classify the refused images worse at every true positive rate")
 

@@ -152,7 +152,10 @@ def _trials() -> dict[str, dict[str, float]]:
         for precision, dtype in PRECISIONS.items():
             if precision == "bfloat16" and not compiled.library().planar_has_bfloat16():
                 continue
-            forms: dict[str, FastDenseNet | Planar] = {"fast": FastDenseNet(network, dtype, 4), "planar": Planar(network, dtype)}
+            forms: dict[str, FastDenseNet | Planar] = {
+                "fast": FastDenseNet(network, dtype, 4),
+                "planar": Planar(network, dtype),
+            }
             errors = {name: ((form(few) - exact).abs().max() / exact.std()).item() for name, form in forms.items()}
             # The median, because a value next to a ReLU's 0 may be rounded to the other side.
             gradient = forms["planar"].input_gradients(few, [1.0])[0][0]

@@ -4,6 +4,7 @@ Format 1 knew one training of a network, and not what had drawn its images: a se
 Format 2 says both (`odinlib.store`), and compresses.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -44,6 +45,8 @@ def migrate(profile: Profile) -> Iterator[str]:
         artefacts.save(target, found.arrays, config, _provenance(found))
         if target != path:
             path.unlink()
+            with contextlib.suppress(OSError):  # others still lie there
+                path.parent.rmdir()
         yield f"{path.relative_to(profile.folder)} -> {target.relative_to(profile.folder)}"
     for path in cards:
         training = _training({**_card(path), "id_set": _card(path)["id_set"]})

@@ -4,11 +4,9 @@ In the order in which it is worth having: responses; scores at the settings that
 scores at the settings that tuning chooses; curves; what only one network is asked for; distances.
 """
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from odinlib import experiments, odin, store
+from odinlib import experiments, store
 from odinlib.errors import Missing
 from odinlib.measure import distances, effects
 from odinlib.profiles import Profile, Trained
@@ -75,7 +73,7 @@ def plan(of: Trained, leave_out: frozenset[str] = frozenset()) -> list[Item]:
             largest = max(profile.tuning_sizes)
             sizes = [s for s in _sizes(of) if s not in leave_out]
             items += [Item("grid", s, count=largest) for s in (of.id_set, *sizes) if largest > profile.holdout]
-        items += [item for s in own for item in _tuned(of, s, own)]
+        items += _tuned(of, own)
         items += [] if whole else curves
     if of.network == profile.networks[0]:
         items += [Item("distance", s) for s in own if _in_table(of, s)]
@@ -105,27 +103,30 @@ def _sizes(of: Trained) -> tuple[str, ...]:
     return tuple(of.profile.tuning_size_sets or of.profile.ood_sets[of.id_set]) if _leads(of) else ()
 
 
-def _tuned(of: Trained, images: str, own: list[str]) -> Iterator[Item]:
-    """Scores of the test images of a set at every setting that tuning chooses for a page."""
-    try:
-        yield from (Item("scores", images, setting) for setting in _tuned_settings(of, images, own) if setting[1] > 0)
-    except Missing:
-        yield Item("scores", images)
-
-
-def _tuned_settings(of: Trained, images: str, own: list[str]) -> list[Setting]:
-    profile = of.profile
-    # Appendix H: tuned on one set, tested on another.
-    across = of.id_set == profile.id_sets[0] and of.network in profile.networks[:2]
-    tuned_on = own[1:] if images == of.id_set or across else [images]
-    chosen: list[odin.Setting] = [experiments.tune(of, ood_set) for ood_set in tuned_on]
-    ood_sets = [s for s in profile.ood_sets[of.id_set] if s in own]
-    if across and ood_sets:
-        chosen += effects.rule_settings(of, ood_sets).values()
-    for ood_set in _sizes(of):
-        if ood_set in own and images in (of.id_set, ood_set):
-            chosen += effects.size_settings(of, ood_set).values()
-    return sorted({(one.temperature, one.epsilon) for one in chosen if not math.isnan(one.temperature)})
+def _tuned(of: Trained, own: list[str]) -> list[Item]:
+    """Scores of the test images of each set at every setting that tuning chooses for a page."""
+    profile, id_set = of.profile, of.id_set
+    tuned = experiments.gather(lambda s: experiments.tune(of, s), own[1:])
+    chosen = {ood_set: [setting] for ood_set, setting in tuned.items()}
+    settings = {s: list(chosen.get(s, [])) for s in own}
+    if (
+        id_set == profile.id_sets[0] and of.network in profile.networks[:2]
+    ):  # Appendix H: tuned on one, tested on another
+        tabled = [s for s in profile.ood_sets[id_set] if s in chosen]
+        everywhere = [setting for one in chosen.values() for setting in one]
+        everywhere += effects.rule_settings(of, tabled).values() if tabled else []
+        settings = {s: list(everywhere) for s in own}
+    settings[id_set] = [setting for one in settings.values() for setting in one]
+    by_size = experiments.gather(lambda s: effects.size_settings(of, s), [s for s in _sizes(of) if s in own])
+    for ood_set, sizes in by_size.items():
+        settings[ood_set] += sizes.values()
+        settings[id_set] += sizes.values()
+    items = []
+    for images, found in settings.items():
+        pairs = sorted({(one.temperature, one.epsilon) for one in found if one.epsilon > 0})
+        waiting = images not in (id_set, *chosen)  # for its own grid
+        items += [Item("scores", images, pair) for pair in pairs] + [Item("scores", images)] * waiting
+    return items
 
 
 # --- Item by item -----------------------------------------------------------------------------------------------------

@@ -37,13 +37,14 @@ def detections(profile: Profile) -> pd.DataFrame:
     """Tables 2, 3 and 12: the rows of `experiments.detection` for every recorded pair."""
     networks = experiments.networks(profile)
     pairs = [(of.network, of.id_set, ood_set) for of in networks for ood_set in profile.ood_sets[of.id_set]]
-    return experiments.detections(profile, list(dict.fromkeys([*pairs, *experiments.near_pairs(profile)])))[0]
+    pairs = list(dict.fromkeys([*pairs, *experiments.near_pairs(profile)]))
+    return experiments.joined(experiments.detections(profile, pairs))
 
 
 def distances(profile: Profile) -> pd.DataFrame:
     """Appendix G: MMD, energy distance and their tests for every recorded pair of sets."""
     pairs = [(id_set, ood_set) for id_set in profile.id_sets for ood_set in profile.ood_sets[id_set]]
-    found, _ = experiments.gather(lambda *pair: distance(profile, *pair), pairs)
+    found = experiments.gather(lambda *pair: distance(profile, *pair), pairs)
     keys = ("id_set", "ood_set")
     rows = [{**dict(zip(keys, pair, strict=True)), **dataclasses.asdict(value)} for pair, value in found.items()]
     return pd.DataFrame(rows)
@@ -52,7 +53,7 @@ def distances(profile: Profile) -> pd.DataFrame:
 def test_errors(profile: Profile) -> pd.DataFrame:
     """Table 1: the test error of every recorded network, in percent."""
     keys = [(of.network, of.id_set) for of in experiments.networks(profile)]
-    found, _ = experiments.gather(lambda *key: experiments.test_error(profile.trained(*key)), keys)
+    found = experiments.gather(lambda *key: experiments.test_error(profile.trained(*key)), keys)
     rows = [{"network": key[0], "id_set": key[1], "test_error": 100 * error} for key, error in found.items()]
     return pd.DataFrame(rows)
 
@@ -202,7 +203,7 @@ def _wrong(path: str, artefact: Artefact, cards: Mapping[str, str]) -> Iterator[
     """What contradicts itself in an artefact that is whole: its place, its weights, how many images it has."""
     config = artefact.config
     if config.get("format") != store.FORMAT:
-        yield f"is of format {config.get('format')}, expected {store.FORMAT}; `odin record migrate` brings it up to date"
+        yield f"is of format {config.get('format')}; `odin record migrate` makes {store.FORMAT} of it"
         return
     if config["kind"] == "distance":
         if Path(path).parent.name != config["sets"][0]:
