@@ -43,7 +43,8 @@ def held_out(of: Trained, images: str, count: int | None = None) -> np.ndarray:
     Raises:
         UserError: no image of the set is left to test on.
     """
-    return _order(of, images)[: count or of.profile.holdout]
+    count = count or of.profile.holdout
+    return _order(of, images, count)[:count]
 
 
 def tested(
@@ -61,7 +62,7 @@ def tested(
         Places in the set [n] int64, in the order of the split.
     """
     profile, held = of.profile, holdout or of.profile.holdout
-    found = _order(of, images)[held:]
+    found = _order(of, images, held)[held:]
     if not profile.exact:
         found = found[store.available(of, images, settings)[found]]
         if profile.images is not None:
@@ -69,15 +70,13 @@ def tested(
     return found
 
 
-def _order(of: Trained, images: str) -> np.ndarray:
+def _order(of: Trained, images: str, held: int) -> np.ndarray:
     """All images of a set in the order of the split; where nothing is computed, those with a recorded grid first."""
     profile, total = of.profile, store.total(of, images)
     draw = store.draw(of, images)
     order = draw.order(total)
-    if len(order) <= profile.holdout:
-        raise UserError(
-            f"{images} has {len(order)} images", expected=f"more than the {profile.holdout} that are held out"
-        )
+    if len(order) <= held:
+        raise UserError(f"{images} has {len(order)} images", expected=f"more than the {held} that are held out")
     if profile.exact:
         return order
     # Those beyond the number that is asked for stand behind, in case that too few of the others are recorded.
@@ -166,6 +165,11 @@ def curve(of: Trained, images: str) -> Tensor:
     return store.scores(of, images, _curve_settings(of.profile), indices).view(shape)
 
 
+def with_curve(of: Trained, temperature: float) -> Trained:
+    """The network under a profile whose curves over epsilon are also at this temperature."""
+    return of if temperature in curve_temperatures(of.profile) else of.among(fixed_temperature=float(temperature))
+
+
 def predictions(of: Trained, images: str) -> Tensor:
     """Predicted classes [2, B, n] of the images behind `curve`, at its temperatures and epsilons (Section 5.3)."""
     indices = curve_images(of, images)
@@ -191,10 +195,14 @@ def test_scores(
     setting = (float(temperature), float(epsilon))
     indices = tested(of, images, [setting]) if among is None else among
     if not len(indices):
-        raise store.missing(of, images, f"scores at T = {setting[0]:g}, epsilon = {setting[1]:g}", at=setting)
+        raise _missing_scores(of, images, setting)
     if of.profile.compute:
         record_scores(of, images, [setting])
     return store.scores(of, images, [setting], indices)[0]
+
+
+def _missing_scores(of: Trained, images: str, at: Setting) -> Missing:
+    return store.missing(of, images, f"scores at T = {at[0]:g}, epsilon = {at[1]:g}", at=at)
 
 
 def record_scores(of: Trained, images: str, settings: Iterable[Setting]) -> None:
@@ -269,6 +277,10 @@ def detection(of: Trained, ood_set: str) -> pd.DataFrame:
         for images in pair:
             record_scores(of, images, settings)
     test = {images: tested(of, images, settings) for images in pair}
+    for images, found in test.items():
+        if not len(found):  # at one of the settings nothing is recorded, or nothing of the same images
+            at = next((one for one in settings if not len(tested(of, images, [one]))), settings[-1])
+            raise _missing_scores(of, images, at)
     for method, one in chosen.items():
         scores_in, scores_out = (test_scores(of, s, one.temperature, one.epsilon, test[s]) for s in pair)
         values = metrics.evaluate(scores_in, scores_out, profile.tpr)

@@ -314,7 +314,7 @@ def configure(name: str, **changes: Any) -> Profile:
 #: Fields that say what is asked, and not where or how it is shown.
 _ASKED = (
     *("temperatures", "epsilons", "holdout", "images", "curve_images", "fixed_temperature", "fixed_epsilon"),
-    *("headline_epsilon", "tuning_sizes", "split", "seed"),
+    *("headline_epsilon", "tuning_sizes", "tuning_size_sets", "split", "seed", "networks", "id_sets"),
 )
 
 

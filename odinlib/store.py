@@ -17,6 +17,7 @@ Images are known by their place in the whole set, in the set's own order.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import shlex
@@ -112,15 +113,14 @@ def image_set(profile: Profile, images: str, id_set: str) -> ImageSet:
 def draw(of: Trained, images: str) -> Draw:
     """The draw of a set that is asked for.
 
-    It is that of the profile's split; but where a set was recorded by another one, and nothing of the draw was changed,
-    the record stands: a set may be called otherwise today than when it was drawn.
+    It is that of the profile's split; but a set may have been called otherwise when it was drawn, and then the record
+    stands. Where only what is recorded is read, and nothing of the draw was changed, it stands whatever drew it.
     """
     asked = _draw(of.profile, images, of.profile.split)
-    if not {"split", "seed", "images"} & profiles.changes(of.profile).keys():
-        drawn = [Draw.from_header(one.header["drawn"]) for kind in SCORES for one in recorded(of, images, kind)]
-        if drawn and asked not in drawn:
-            return drawn[-1]  # of the grids, where there are any
-    return asked
+    drawn = [Draw.from_header(one.header["drawn"]) for kind in SCORES for one in recorded(of, images, kind)]
+    if of.profile.exact or {"split", "seed", "images"} & profiles.changes(of.profile).keys():
+        drawn = [one for one in drawn if dataclasses.replace(one, name=asked.name) == asked]
+    return asked if asked in drawn or not drawn else drawn[-1]  # of the grids, where there are any
 
 
 def _draw(profile: Profile, images: str, split: str) -> Draw:
@@ -208,7 +208,7 @@ def held_out(of: Trained, images: str) -> np.ndarray:
 def _mask(files: Sequence[Recorded], size: int) -> np.ndarray:
     there = np.zeros(size, dtype=bool)
     for one in files:
-        there[one.images] = True
+        there[one.images[one.images < size]] = True  # of noise, more may be recorded than are asked for
     return there
 
 
@@ -255,23 +255,40 @@ def responses(of: Trained, images: str, indices: np.ndarray | None = None) -> Re
         there = _mask(recorded(of, images, "responses"), total(of, images))
         if not of.profile.compute and there.any():
             indices = indices[there[indices]]
-    for turn in range(2):
-        files = recorded(of, images, "responses")
-        for one in files:
-            places = one.places(indices)
-            if (places >= 0).all():
-                held = arrays(of, one)
-                labels = held["labels"][places]
-                return Responses(
-                    np.ascontiguousarray(held["logits"][:, places].T),
-                    held["gradient_norms"][0, places],
-                    held["gradient_norms"][1, places],
-                    None if (labels < 0).all() else labels,
-                )
-        if turn == 0:
-            _check_makes(of, images, "responses", len(indices) - _mask(files, total(of, images))[indices].sum())
-            make_responses(of, images, Part(everything))
-    raise UserError(f"image {indices.max()} of {images} is not among those asked for", expected="some of the profile's")
+    lacking = ~has_responses(of, images, indices)
+    if lacking.any():
+        _check_makes(of, images, "responses", int(lacking.sum()))
+        make_responses(of, images, Part(everything))
+        if not has_responses(of, images, indices).all():
+            told = f"image {indices.max()} of {images} is not among those asked for"
+            raise UserError(told, expected="some of the profile's")
+    return _joined(of, recorded(of, images, "responses"), indices)
+
+
+def has_responses(of: Trained, images: str, indices: np.ndarray | None = None) -> np.ndarray:
+    """Which of these images of a set have recorded responses [n] bool; None: of all that the profile asks for."""
+    size = total(of, images)
+    indices = _draw(of.profile, images, "first").order(size) if indices is None else indices
+    inside = indices < size
+    return inside & _mask(recorded(of, images, "responses"), size)[np.where(inside, indices, 0)]
+
+
+def _joined(of: Trained, files: list[Recorded], indices: np.ndarray) -> Responses:
+    """The responses of images from one file where one has them all, else from several."""
+    whole = [one for one in files if (one.places(indices) >= 0).all()]
+    found: dict[str, np.ndarray] = {}
+    for one in whole[:1] or reversed(files):
+        places = one.places(indices)
+        for name, held in arrays(of, one).items():
+            found.setdefault(name, np.zeros((*held.shape[:-1], len(indices)), dtype=held.dtype))
+            found[name][..., places >= 0] = held[..., places[places >= 0]]
+    labels = found["labels"]
+    return Responses(
+        np.ascontiguousarray(found["logits"].T),
+        found["gradient_norms"][0],
+        found["gradient_norms"][1],
+        None if (labels < 0).all() else labels,
+    )
 
 
 def scores(of: Trained, images: str, settings: Sequence[Setting], indices: np.ndarray) -> Tensor:
@@ -366,11 +383,19 @@ def missing(of: Trained, images: str, what: str, count: int | None = None, at: S
         at: the one setting (T, epsilon) that is asked for, where it is one.
     """
     words = ["odin", "respond", "--profile", of.profile.name, "--network", of.network, "--id-set", of.id_set]
-    words += ["--set", images, *(["--at", f"{at[0]:g}", f"{at[1]:g}"] if at else [])]
+    words += ["--training", of.training] if of.training != of.profile.training(of.network, of.id_set) else []
+    words += ["--set", images, *(["--at", *(_exactly(number) for number in at)] if at else [])]
     for field, value in profiles.changes(of.profile).items():
         words += ["-p", field, value if isinstance(value, str) else json.dumps(value)]
+    if of.id_set not in profiles.PROFILES.get(of.profile.name, of.profile).ood_sets:
+        words += ["-p", "ood_sets", json.dumps(of.profile.ood_sets[of.id_set])]
     told = f"{what} of {images} by {of.key}" + (f" ({count:,} images)" if count else "")
     return Missing(f"{told} are not recorded", remedy=f"`{shlex.join(words)}` makes them, where the images are")
+
+
+def _exactly(number: float) -> str:
+    """A number as it is typed, to its last digit."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
 
 
 def _check_makes(of: Trained, images: str, what: str, count: int, at: Setting | None = None) -> None:
@@ -465,6 +490,10 @@ def make_scores_together(of: Trained, images: str, part: Part, settings: Sequenc
         return {"scores": scored.float().numpy()}
 
     with artefacts.locked(shared):
+        # Another process may have made some of them meanwhile.
+        settings = [one for one in settings if not available(of, images, [one], ("scores",))[indices].all()]
+        if not settings:
+            return
         whole = {**_config(of, images, part, {"kind": "scores"}, len(indices)), "settings": settings}
         held = _in_shards(shared, whole, f"scores {of.network} on {images}", len(indices), compute)["scores"]
         seconds = (time.perf_counter() - start) / len(settings)

@@ -172,7 +172,7 @@ def test_a_page_without_the_word_for_a_list_means_one_entry_of_it():
 def test_the_changes_of_a_profile_are_those_of_its_question():
     assert profiles.changes(profiles.get("paper")) == {}
     changed = profiles.configure("paper", temperatures=[37], seed=2, device="cpu", resamples=10, networks=["wrn-40-4"])
-    assert profiles.changes(changed) == {"temperatures": (37.0,), "seed": 2}
+    assert profiles.changes(changed) == {"temperatures": (37.0,), "seed": 2, "networks": ("wrn-40-4",)}
 
 
 def test_a_training_is_called_by_whose_it_is_or_by_its_seed_and_recipe():

@@ -39,11 +39,12 @@ def epsilon_effect(of: Trained, ood_sets: Sequence[str], temperature: float) -> 
     Args:
         of: the network; its profile's epsilons are the axis.
         ood_sets: a curve each.
-        temperature: one of `experiments.curve_temperatures`.
+        temperature: 1, the profile's fixed temperature, or any other one at which curves are recorded.
 
     Returns:
         Columns ood_set, epsilon and the five measures.
     """
+    of = experiments.with_curve(of, temperature)
     row = experiments.curve_temperatures(of.profile).index(temperature)
 
     def scores(images: str) -> torch.Tensor:
