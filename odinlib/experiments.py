@@ -131,8 +131,13 @@ def curve_temperatures(profile: Profile) -> tuple[float, float]:
     return (1.0, profile.fixed_temperature)
 
 
-def curve_images(of: Trained, images: str) -> np.ndarray:
+def curve_images(of: Trained, images: str, temperatures: Sequence[float] | None = None) -> np.ndarray:
     """The test images behind the curves over epsilon, the first of those that are tested; recorded now if need be.
+
+    Args:
+        of: the network, and the profile with its epsilons.
+        images: the set.
+        temperatures: of the curves; None takes `curve_temperatures`.
 
     Returns:
         Places in the set [n] int64.
@@ -140,7 +145,7 @@ def curve_images(of: Trained, images: str) -> np.ndarray:
     Raises:
         Missing: no curve is recorded at these settings, and this profile only reads.
     """
-    profile, settings = of.profile, _curve_settings(of.profile)
+    profile, settings = of.profile, _curve_settings(of.profile, temperatures)
     indices = tested(of, images, settings)
     if profile.exact:
         indices = indices[: profile.curve_images]
@@ -148,7 +153,9 @@ def curve_images(of: Trained, images: str) -> np.ndarray:
             raise store.missing(of, images, "curves over epsilon", len(indices))
         if not store.has_classes(of, images, settings, indices):
             part = Part(store.draw(of, images), profile.holdout, profile.holdout + len(indices))
-            store.make_scores(of, "curves", images, part, curve_temperatures(profile), profile.epsilons)
+            usual = curve_temperatures(profile)  # which share a file
+            wanted = usual if temperatures is None or set(temperatures) <= set(usual) else (1.0, *temperatures)
+            store.make_scores(of, "curves", images, part, sorted(set(wanted)), profile.epsilons)
         return indices
     on_curves = store.available(of, images, settings, kinds=("curves",))[indices]
     if on_curves.any():
@@ -158,16 +165,17 @@ def curve_images(of: Trained, images: str) -> np.ndarray:
     return indices[: profile.curve_images]
 
 
-def curve(of: Trained, images: str) -> Tensor:
-    """Scores [2, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9)."""
-    indices = curve_images(of, images)
-    shape = 2, len(of.profile.epsilons), len(indices)
-    return store.scores(of, images, _curve_settings(of.profile), indices).view(shape)
+def curve(of: Trained, images: str, temperatures: Sequence[float] | None = None) -> Tensor:
+    """Scores [A, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9).
 
-
-def with_curve(of: Trained, temperature: float) -> Trained:
-    """The network under a profile whose curves over epsilon are also at this temperature."""
-    return of if temperature in curve_temperatures(of.profile) else of.among(fixed_temperature=float(temperature))
+    Args:
+        of: the network, and the profile with its epsilons.
+        images: the set.
+        temperatures: others than `curve_temperatures`.
+    """
+    indices = curve_images(of, images, temperatures)
+    settings = _curve_settings(of.profile, temperatures)
+    return store.scores(of, images, settings, indices).view(-1, len(of.profile.epsilons), len(indices))
 
 
 def predictions(of: Trained, images: str) -> Tensor:
@@ -177,8 +185,8 @@ def predictions(of: Trained, images: str) -> Tensor:
     return store.classes(of, images, _curve_settings(of.profile), indices).view(shape)
 
 
-def _curve_settings(profile: Profile) -> list[Setting]:
-    return [(t, e) for t in curve_temperatures(profile) for e in profile.epsilons]
+def _curve_settings(profile: Profile, temperatures: Sequence[float] | None = None) -> list[Setting]:
+    return [(float(t), e) for t in temperatures or curve_temperatures(profile) for e in profile.epsilons]
 
 
 def test_scores(

@@ -76,9 +76,9 @@ def world(monkeypatch):
         held = made.images[images][order(images)[: count or of.profile.holdout]]
         return odin.sweep(made.network, held, of.profile.temperatures, of.profile.epsilons)
 
-    def curve(of, images):
+    def curve(of, images, temperatures=None):
         test = made.images[images][tested(of, images)]
-        return odin.sweep(made.network, test, (1.0, of.profile.fixed_temperature), of.profile.epsilons)
+        return odin.sweep(made.network, test, temperatures or (1.0, of.profile.fixed_temperature), of.profile.epsilons)
 
     def test_scores(of, images, temperature, epsilon, among=None):
         return scores(of, images, [(temperature, epsilon)], tested(of, images) if among is None else among)[0]
