@@ -4,6 +4,7 @@ In the order in which it is worth having: responses; scores at the settings that
 scores at the settings that tuning chooses; curves; what only one network is asked for; distances.
 """
 
+import contextlib
 from dataclasses import dataclass
 
 from odinlib import experiments, store
@@ -114,7 +115,8 @@ def _tuned(of: Trained, own: list[str]) -> list[Item]:
     ):  # Appendix H: tuned on one, tested on another
         tabled = [s for s in profile.ood_sets[id_set] if s in chosen]
         everywhere = [setting for one in chosen.values() for setting in one]
-        everywhere += effects.rule_settings(of, tabled).values() if tabled else []
+        with contextlib.suppress(Missing):  # the rules need every grid, also where there is one setting to tune among
+            everywhere += effects.rule_settings(of, tabled).values() if tabled else []
         settings = {s: list(everywhere) for s in own}
     settings[id_set] = [setting for one in settings.values() for setting in one]
     by_size = experiments.gather(lambda s: effects.size_settings(of, s), [s for s in _sizes(of) if s in own])
