@@ -201,7 +201,7 @@ def record_scores(of: Trained, images: str, settings: Iterable[Setting]) -> None
     """Record the scores of all test images at several settings, sharing what passes can be shared."""
     test = tested(of, images)
     if any(epsilon == 0 for _, epsilon in settings):
-        store.responses(of, images, test)
+        store.clean(of, images, test)
     lacking = [s for s in dict.fromkeys(settings) if not store.available(of, images, [s])[test].all()]
     if lacking:
         part = Part(store.draw(of, images), of.profile.holdout)
@@ -215,10 +215,10 @@ def test_responses(of: Trained, images: str) -> Responses:
 
 def test_error(of: Trained) -> float:
     """Share of misclassified images among all test images of the network's own set (Table 1)."""
-    found = store.responses(of, of.id_set)
+    found = store.clean(of, of.id_set)
     if found.labels is None:
         raise UserError(f"{of.id_set} has no labels")
-    return float((found.logits.argmax(1) != found.labels).mean())
+    return float((found.classes != found.labels).mean())
 
 
 def class_count(of: Trained) -> int:

@@ -282,9 +282,9 @@ def accuracy_by_score(of: Trained, rates: Sequence[float] = tuple(np.arange(0.80
     at = of.profile.fixed_temperature, of.profile.fixed_epsilon
     test = experiments.tested(of, of.id_set, [at])
     scores = experiments.test_scores(of, of.id_set, *at, among=test)
-    clean = store.responses(of, of.id_set, test)
+    clean = store.clean(of, of.id_set, test)
     assert clean.labels is not None
-    right = torch.from_numpy(clean.logits.argmax(1) == clean.labels).double()
+    right = torch.from_numpy(clean.classes == clean.labels).double()
     rows = []
     for rate in rates:
         above = scores > metrics.threshold_at_tpr(scores, rate)
