@@ -130,7 +130,7 @@ class _Compiled:
     """
 
     def __init__(self, network: DenseNet, dtype: torch.dtype) -> None:
-        stages = folded.stages(network, dtype)
+        stages = folded.stages(network, dtype, bounds=dtype == torch.bfloat16)
         self.tape = torch.cat([*_tape(folded.first(network), stages)])
         self.classes, self.window, self.bfloat16 = network.classes, network.window, dtype == torch.bfloat16
         self.growth, self.layers = len(stages[0].layers[0].grow), len(stages[0].layers)
@@ -222,20 +222,19 @@ def _groups(count: int, width: int) -> Iterator[tuple[int, int]]:
 
 def _tape(first: Tensor, stages: Sequence[Stage]) -> Iterator[Tensor]:
     """All weights, in the order in which `planar.cpp` takes them."""
-    leads = [(first, stages[0].offset), *((stage.weight.float(), stage.bias) for stage in stages)]
-    for i, (weight, bias) in enumerate(leads):
-        weight = weight.view(*weight.shape, 1, 1) if weight.ndim == 2 else weight  # the classifier's
-        yield from (*_convolution(weight, bias), *_convolution(turned(weight)))
-        if i < len(stages):
-            yield from _gate(stages[i].gate)
-            for layer in stages[i].layers:
-                yield from (*_gate(layer.gate), *_convolution(layer.squeeze, layer.bias))
-                yield from (*_convolution(layer.grow, layer.offset), *_convolution(layer.squeeze_back.float()))
-                yield from _convolution(layer.grow_back.float())
+    yield from (*_convolution(first, stages[0].offset), *_convolution(turned(first)))
+    for stage in stages:
+        yield from _gate(stage.gate)
+        for layer in stage.layers:
+            yield from (*_gate(layer.gate), *_convolution(layer.squeeze, layer.bias))
+            yield from (*_convolution(layer.grow, layer.offset), *_convolution(layer.squeeze_back.float()))
+            yield from _convolution(layer.grow_back.float())
+        yield from (*_convolution(stage.weight.float(), stage.bias), *_convolution(stage.weight_back.float()))
 
 
 def _convolution(weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A weight [out, in, H, W] as [block of maps][input cell][tap][map], and the bias; zeros fill the last block."""
+    weight = weight.view(*weight.shape, 1, 1) if weight.ndim == 2 else weight  # the classifier's
     block, in_cell = library().planar_block(len(weight)), 4 // weight.element_size()
     bias, beyond = torch.zeros(len(weight)) if bias is None else bias.float(), -len(weight) % block
     weight = F.pad(weight.flatten(2), (0, 0, 0, 0, 0, beyond)).unflatten(1, (-1, in_cell)).unflatten(0, (-1, block))
@@ -243,6 +242,9 @@ def _convolution(weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Te
 
 
 def _gate(gate: Gate) -> tuple[Tensor, Tensor]:
+    """The two numbers of each map's gate: scale and shift in float32, the bounds in bfloat16."""
+    if gate.low.dtype == torch.float32:
+        return gate.scale.float(), gate.shift.float()
     return _cells(gate.low), _cells(torch.full_like(gate.low, torch.inf) if gate.high is None else gate.high)
 
 
