@@ -81,6 +81,21 @@ def test_the_verdict_is_found_once_and_read_ever_after(compiled_here, tmp_path, 
     assert "its error in float32 is nan" in told(error=float("nan"))
 
 
+def test_the_trial_is_the_same_whatever_the_caller_has_set(compiled_here):
+    usual = {precision: trial["error"] for precision, trial in engines._trials().items()}
+    threads = torch.get_num_threads()
+    with torch.inference_mode():
+        assert {precision: trial["error"] for precision, trial in engines._trials().items()} == usual
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_num_threads(3)
+        assert all(trial["error"] <= trial["allowed"] for trial in engines._trials().values())
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_num_threads(threads)
+
+
 def test_a_damaged_verdict_is_found_again(compiled_here, tmp_path, monkeypatch, afresh):
     monkeypatch.setattr(engines, "_trials", lambda: {"float32": {"error": 0, "allowed": 1, "fast": 3, "planar": 1}})
     afresh(ODINLIB_CACHE=tmp_path)

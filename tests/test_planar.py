@@ -189,6 +189,24 @@ def test_images_of_other_kinds():
                 refuse(wrong)
 
 
+def test_what_the_caller_has_set_does_not_matter():
+    form, reference, images = example("densenet-bc-10-4", 3, 3, 8, 8, 8, 5)
+    (gradient,), logits = form.input_gradients(images, [1.0])
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert torch.equal(Planar(reference.float(), torch.float32)(images), logits)
+        assert torch.equal(form(images), logits) and torch.equal(form.input_gradients(images, [1.0])[0][0], gradient)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.inference_mode():
+        assert torch.equal(form(images), logits) and torch.equal(form.input_gradients(images, [1.0])[0][0], gradient)
+    with torch.device("meta"):
+        assert torch.equal(form(images), logits) and torch.equal(form.input_gradients(images, [1.0])[0][0], gradient)
+    empty = images[:0].clone().requires_grad_()
+    form(empty).sum().backward()
+    assert empty.grad is not None and empty.grad.shape == empty.shape
+
+
 def test_copies_are_whole():
     form, _, images = example("densenet-bc-10-4", 3, 3, 8, 8, 8, 5)
     logits = form(images)

@@ -86,6 +86,8 @@ class Planar(nn.Module):
             gradients, _ = self.exact.gradients(images, lambda _, here: cotangent[None, here])
             return gradients[0]
 
+        if not len(images):
+            return images.detach().float()
         return _with_nan(images, torch.cat(in_parallel(work, len(images), self._centred(images), cotangent.float())))
 
     def _check(self, images: Tensor) -> None:
@@ -138,7 +140,7 @@ class _Compiled:
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits [N, K] of `images` [N, C, H, W] from which the mean is subtracted."""
-        logits, done = torch.empty(len(images), self.classes), 0
+        logits, done = images.new_empty(len(images), self.classes), 0
         for group, count in _groups(len(images), images.shape[-1]):
             part, here = images[done : done + count], logits[done : done + count]
             with self._network(group, images.shape[1:]) as network:
@@ -160,10 +162,10 @@ class _Compiled:
         for group, count in _groups(len(images), images.shape[-1]):
             with self._network(group, images.shape[1:]) as network:
                 for part in images[done : done + count].split(group):
-                    here = torch.empty(len(part), self.classes)
+                    here = part.new_empty(len(part), self.classes)
                     library().planar_forward(network, part.data_ptr(), len(part), here.data_ptr(), True)
                     several = cotangents(here, slice(done, done + len(part))).contiguous()
-                    back = torch.empty(len(several), *part.shape)
+                    back = part.new_empty(len(several), *part.shape)
                     for cotangent, gradient in zip(several, back, strict=True):
                         library().planar_backward(network, cotangent.data_ptr(), len(part), gradient.data_ptr())
                     gradients.append(back)
@@ -236,9 +238,10 @@ def _convolution(weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Te
     """A weight [out, in, H, W] as [block of maps][input cell][tap][map], and the bias; zeros fill the last block."""
     weight = weight.view(*weight.shape, 1, 1) if weight.ndim == 2 else weight  # the classifier's
     block, in_cell = library().planar_block(len(weight)), 4 // weight.element_size()
-    bias, beyond = torch.zeros(len(weight)) if bias is None else bias.float(), -len(weight) % block
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    beyond = -len(weight) % block
     weight = F.pad(weight.flatten(2), (0, 0, 0, 0, 0, beyond)).unflatten(1, (-1, in_cell)).unflatten(0, (-1, block))
-    return _cells(weight.permute(0, 2, 4, 1, 3)), F.pad(bias, (0, beyond))
+    return _cells(weight.permute(0, 2, 4, 1, 3)), F.pad(bias.float(), (0, beyond))
 
 
 def _gate(gate: Gate) -> tuple[Tensor, Tensor]:

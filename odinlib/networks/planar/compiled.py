@@ -96,7 +96,7 @@ def compiler() -> tuple[str, str]:
     path = next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *COMPILERS)))), None)
     if path is None:
         raise Unavailable(f"there is no C++ compiler, {', '.join(COMPILERS[:-1])} or {COMPILERS[-1]}")
-    return path, _run(path, "--version").splitlines()[0]
+    return path, next(iter(_run(path, "--version").splitlines()), path)
 
 
 @functools.cache
