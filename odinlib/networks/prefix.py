@@ -153,7 +153,7 @@ def _retreat(cotangent: Tensor, stage: Stage, masks: _Masks) -> Tensor:
         rows, columns = min(stage.window, height), min(stage.window, width)
         block = ((cotangent @ stage.weight) / (rows * columns))[:, None, None].expand(-1, rows, columns, -1)
     else:
-        block = _conv(cotangent, turned(stage.weight)) / 4
+        block = _conv(cotangent, stage.weight_back) / 4
         block = block[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).flatten(3, 4).flatten(1, 2)
     if (height, width) != block.shape[1:3]:  # what pooling leaves out: beyond the window, or the last of an odd number
         block = F.pad(block, (0, 0, 0, width - block.shape[2], 0, height - block.shape[1]))
