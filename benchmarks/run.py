@@ -24,7 +24,7 @@ from odinlib import artefacts
 from odinlib.networks.fast import fast
 
 RESULTS = Path(__file__).resolve().parent / "results"
-OOD_SETS = ["tinyimagenet-crop", "tinyimagenet-resize"]
+OOD_SETS = ["tinyimagenet-crop-drawn", "tinyimagenet-resize-nearest"]
 
 
 def main(words: list[str] | None = None) -> None:
