@@ -26,7 +26,7 @@ from odinlib.networks import engines
 from odinlib.networks.fast import fast
 
 RESULTS = Path(__file__).resolve().parent / "results"
-OOD_SETS = ["tinyimagenet-crop", "tinyimagenet-resize"]
+OOD_SETS = ["tinyimagenet-crop-drawn", "tinyimagenet-resize-nearest"]
 
 
 def main(words: list[str] | None = None) -> None:
