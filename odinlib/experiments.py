@@ -92,14 +92,14 @@ def _order(of: Trained, images: str) -> np.ndarray:
 
 
 def images_used(of: Trained, images: str) -> str | None:
-    """In a sentence, how the held-out and test images differ from those asked for; None where they do not."""
+    """In a sentence, how the held-out and test images differ from those asked for; None if they do not, or are none."""
     profile = of.profile
     if profile.exact:
         return None
     wanted = store.draw(of, images).order(store.total(of, images))
     held, test = held_out(of, images), tested(of, images)
     same = set(held) == set(wanted[: profile.holdout]) and set(test) == set(wanted[profile.holdout :])
-    if same:
+    if same or not len(test):
         return None
     return (
         f"{len(held):,} held-out images of those whose grid is recorded, {len(test):,} test images of the others; "

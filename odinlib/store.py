@@ -17,6 +17,7 @@ Images are known by their place in the whole set, in the set's own order.
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import shlex
@@ -120,7 +121,14 @@ def draw(of: Trained, images: str) -> Draw:
         drawn = [Draw.from_header(one.header["drawn"]) for kind in SCORES for one in recorded(of, images, kind)]
         if drawn and asked not in drawn:
             return drawn[-1]  # of the grids, where there are any
-    return asked
+    return _within(of, images, asked)
+
+
+def _within(of: Trained, images: str, asked: Draw) -> Draw:
+    """The draw of as many images as the set has, where more were asked for of what is only read."""
+    if of.profile.exact or asked.limit is None:
+        return asked
+    return dataclasses.replace(asked, limit=min(asked.limit, total(of, images)))
 
 
 def _draw(profile: Profile, images: str, split: str) -> Draw:
@@ -249,7 +257,7 @@ def responses(of: Trained, images: str, indices: np.ndarray | None = None) -> Re
     Raises:
         Missing: they are not recorded, and this profile only reads, or weights or images are not here.
     """
-    everything = _draw(of.profile, images, "first")
+    everything = _within(of, images, _draw(of.profile, images, "first"))
     if indices is None:
         indices = everything.order(total(of, images))
         there = _mask(recorded(of, images, "responses"), total(of, images))

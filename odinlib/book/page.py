@@ -203,7 +203,7 @@ def _by_need(reasons: Iterable[tuple[tuple[str, ...], str]]) -> dict[str, list[t
         alike.setdefault(place, {}).setdefault(images[1] if images else "", []).append(names)
     found = {}
     for what, by_set in alike.items():
-        own = re.search(r"--id-set ([^\s`]+)", what)
+        own = re.search(r"--id-set ([^\s`]+)", what.replace("{sets}", ""))
         every = len(by_set) > 4 or (own is not None and own[1] in by_set)
         sets = "" if every else "".join(f" --set {images}" for images in by_set)
         found[what.replace("{sets}", sets)] = list(dict.fromkeys(names for one in by_set.values() for names in one))

@@ -7,7 +7,6 @@ ranges of those that are its own.
 
 import ast
 import difflib
-import functools
 import json
 import re
 import shlex
@@ -38,12 +37,17 @@ def number(**bounds: float) -> Rule:
     Traceback (most recent call last):
     odinlib.errors.UserError: prior is 2; expected a number above 0 and below 1
     """
-    return functools.partial(check_number, **bounds)
+
+    def check_value(name: str, value: Any) -> Any:
+        return check_number(name, value, **bounds)
+
+    return check_value
 
 
 def one_of(choices: Iterable[str]) -> Rule:
     """The rule of a name out of several."""
-    return functools.partial(check_choice, choices=list(choices))
+    known = list(choices)
+    return lambda name, value: check_choice(name, value, known)
 
 
 def check(
