@@ -69,9 +69,14 @@ def tested(
     return found
 
 
+#: Of which networks and sets images have been chosen here; a page says with `images_used` which these were.
+asked: dict[tuple[str, str], tuple[Trained, str]] = {}
+
+
 def _order(of: Trained, images: str) -> np.ndarray:
     """All images of a set in the order of the split; where nothing is computed, those with a recorded grid first."""
     profile, total = of.profile, store.total(of, images)
+    asked[of.key, images] = of, images
     draw = store.draw(of, images)
     order = draw.order(total)
     if len(order) <= profile.holdout:
@@ -87,18 +92,18 @@ def _order(of: Trained, images: str) -> np.ndarray:
 
 
 def images_used(of: Trained, images: str) -> str | None:
-    """In a sentence, how the held-out and test images differ from those asked for; None where they do not."""
+    """In a sentence, how the held-out and test images differ from those asked for; None if they do not, or are none."""
     profile = of.profile
     if profile.exact:
         return None
-    asked = store.draw(of, images).order(store.total(of, images))
+    wanted = store.draw(of, images).order(store.total(of, images))
     held, test = held_out(of, images), tested(of, images)
-    same = set(held) == set(asked[: profile.holdout]) and set(test) == set(asked[profile.holdout :])
-    if same:
+    same = set(held) == set(wanted[: profile.holdout]) and set(test) == set(wanted[profile.holdout :])
+    if same or not len(test):
         return None
     return (
         f"{len(held):,} held-out images of those whose grid is recorded, {len(test):,} test images of the others; "
-        f"asked for were {profile.holdout:,} and {len(asked) - profile.holdout:,} by the rule `{profile.split}`"
+        f"asked for were {profile.holdout:,} and {len(wanted) - profile.holdout:,} by the rule `{profile.split}`"
     )
 
 

@@ -16,7 +16,7 @@ Scores are those of `odin.margin_score`: they rank images as the softmax score d
 Images are known by their place in the whole set, in the set's own order.
 """
 
-from odinlib.store.answers import Clean, Responses, classes, clean, has_classes, responses, scores
+from odinlib.store.answers import Clean, Responses, classes, clean, has_classes, has_responses, responses, scores
 from odinlib.store.files import (
     FORMAT,
     Part,
@@ -44,6 +44,7 @@ __all__ = [
     "clean",
     "draw",
     "has_classes",
+    "has_responses",
     "held_out",
     "image_set",
     "make_responses",

@@ -23,6 +23,7 @@ from odinlib.store.files import (
     recorded,
     total,
     with_logits,
+    within,
 )
 from odinlib.store.making import make_responses
 
@@ -63,57 +64,72 @@ def responses(of: Trained, images: str, indices: np.ndarray | None = None) -> Re
             has so many classes that the logits of some images only are kept.
     """
     indices = everything(of, images) if indices is None else indices
-    held, places = _responses(of, images, indices)
-    kept = held["logits"].shape[1]
-    if (places >= kept).any():
-        what = f"the logits of {int((places >= kept).sum()):,} of these images of {images} by {of.key} are not recorded"
-        raise Missing(what, remedy=f"of a network of so many classes those of {kept:,} images of a set are kept")
-    labels = held["labels"][places]
-    return Responses(
-        np.ascontiguousarray(held["logits"][:, places].T),
-        held["gradient_norms"][0, places],
-        held["gradient_norms"][1, places],
-        None if (labels < 0).all() else labels,
-    )
+    held = _responses(of, images, indices)
+    unknown = np.isnan(held["logits"]).any(0)
+    if unknown.any():
+        what = f"the logits of {int(unknown.sum()):,} of these images of {images} by {of.key} are not recorded"
+        raise Missing(what, remedy="of a network of so many classes those of some images are kept, see `odinlib.store`")
+    at_1, at_1000 = held["gradient_norms"]
+    return Responses(np.ascontiguousarray(held["logits"].T), at_1, at_1000, _labels(held))
 
 
 def clean(of: Trained, images: str, indices: np.ndarray | None = None) -> Clean:
     """Class, U1, U2 and gradient norms of unperturbed images; arguments and errors as of `responses`."""
     indices = everything(of, images) if indices is None else indices
-    held, places = _responses(of, images, indices)
-    labels = held["labels"][places]
+    held = _responses(of, images, indices)
     if "u1" in held:
-        first, second, predicted = (held[name][places] for name in ("u1", "u2", "classes"))
+        first, second, predicted = held["u1"], held["u2"], held["classes"]
     else:
-        logits = torch.from_numpy(np.ascontiguousarray(held["logits"][:, places].T))
+        logits = torch.from_numpy(np.ascontiguousarray(held["logits"].T))
         first, second = moments.u1(logits).numpy(), moments.u2(logits).numpy()
         predicted = logits.argmax(1).numpy()
-    norms = held["gradient_norms"][:, places]
-    known = None if (labels < 0).all() else labels
-    return Clean(predicted.astype(np.int64), first.astype(float), second.astype(float), norms[0], norms[1], known)
+    at_1, at_1000 = held["gradient_norms"]
+    return Clean(predicted.astype(np.int64), first.astype(float), second.astype(float), at_1, at_1000, _labels(held))
+
+
+def _labels(held: Arrays) -> np.ndarray | None:
+    return None if (held["labels"] < 0).all() else held["labels"]
 
 
 def everything(of: Trained, images: str) -> np.ndarray:
     """All images of a set that the profile asks for, or, where it only reads, those of them with recorded responses."""
-    indices = draw_by(of.profile, images, "first").order(total(of, images))
+    indices = within(of, images, draw_by(of.profile, images, "first")).order(total(of, images))
     there = mask(recorded(of, images, "responses"), total(of, images))
     return indices[there[indices]] if there.any() and not of.profile.compute else indices
 
 
-def _responses(of: Trained, images: str, indices: np.ndarray) -> tuple[Arrays, np.ndarray]:
-    """The arrays of a file of responses that holds these images, and where they lie in it; computed if need be."""
-    for turn in range(2):
-        files = recorded(of, images, "responses")
-        for one in files:
-            places = one.places(indices)
-            if (places >= 0).all():
-                return arrays(of, one), places
-        if turn == 0:
-            if not of.profile.compute:
-                lacking = int((~mask(files, total(of, images))[indices]).sum())
-                raise missing(of, images, "responses", lacking)
-            make_responses(of, images, Part(draw_by(of.profile, images, "first")))
-    raise UserError(f"image {indices.max()} of {images} is not among those asked for", expected="some of the profile's")
+def has_responses(of: Trained, images: str, indices: np.ndarray | None = None) -> np.ndarray:
+    """Which of these images of a set have recorded responses [n] bool; None: of all that the profile asks for."""
+    size = total(of, images)
+    indices = draw_by(of.profile, images, "first").order(size) if indices is None else indices
+    inside = indices < size
+    return inside & mask(recorded(of, images, "responses"), size)[np.where(inside, indices, 0)]
+
+
+def _responses(of: Trained, images: str, indices: np.ndarray) -> Arrays:
+    """The arrays of the responses to these images, from one file where one has them all, else from several.
+
+    They are computed now if need be. Of many classes only some images have logits; the others' are NaN.
+    """
+    lacking = ~has_responses(of, images, indices)
+    if lacking.any():
+        if not of.profile.compute:
+            raise missing(of, images, "responses", int(lacking.sum()))
+        make_responses(of, images, Part(draw_by(of.profile, images, "first")))
+        if not has_responses(of, images, indices).all():
+            told = f"image {indices.max()} of {images} is not among those asked for"
+            raise UserError(told, expected="some of the profile's")
+    files = recorded(of, images, "responses")
+    whole = [one for one in files if (one.places(indices) >= 0).all()]
+    found: Arrays = {}
+    for one in whole[:1] or reversed(files):
+        places = one.places(indices)
+        for name, held in arrays(of, one).items():
+            there = (places >= 0) & (places < held.shape[-1])
+            empty = np.nan if held.dtype.kind == "f" else 0
+            found.setdefault(name, np.full((*held.shape[:-1], len(indices)), empty, dtype=held.dtype))
+            found[name][..., there] = held[..., places[there]]
+    return found
 
 
 def scores(of: Trained, images: str, settings: Sequence[Setting], indices: np.ndarray) -> Tensor:

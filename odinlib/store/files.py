@@ -1,6 +1,7 @@
 """What there is of a network's answers: files by their headers, and what is missing."""
 
 import contextlib
+import dataclasses
 import functools
 import json
 import shlex
@@ -83,15 +84,21 @@ def image_set(profile: Profile, images: str, id_set: str) -> ImageSet:
 def draw(of: Trained, images: str) -> Draw:
     """The draw of a set that is asked for.
 
-    It is that of the profile's split; but where a set was recorded by another one, and nothing of the draw was changed,
-    the record stands: a set may be called otherwise today than when it was drawn.
+    It is that of the profile's split; but a set may have been called otherwise when it was drawn, and then the record
+    stands. Where only what is recorded is read, and nothing of the draw was changed, it stands whatever drew it.
     """
     asked = draw_by(of.profile, images, of.profile.split)
-    if not {"split", "seed", "images"} & profiles.changes(of.profile).keys():
-        drawn = [Draw.from_header(one.header["drawn"]) for kind in SCORES[:-1] for one in recorded(of, images, kind)]
-        if drawn and asked not in drawn:
-            return drawn[-1]  # of the grids, where there are any
-    return asked
+    drawn = [Draw.from_header(one.header["drawn"]) for kind in SCORES[:-1] for one in recorded(of, images, kind)]
+    if of.profile.exact or {"split", "seed", "images"} & profiles.changes(of.profile).keys():
+        drawn = [one for one in drawn if dataclasses.replace(one, name=asked.name) == asked]
+    return within(of, images, asked) if asked in drawn or not drawn else drawn[-1]  # of the grids, where there are any
+
+
+def within(of: Trained, images: str, asked: Draw) -> Draw:
+    """The draw of as many images as the set has, where more were asked for of what is only read."""
+    if of.profile.exact or asked.limit is None:
+        return asked
+    return dataclasses.replace(asked, limit=min(asked.limit, total(of, images)))
 
 
 def draw_by(profile: Profile, images: str, split: str) -> Draw:
@@ -176,7 +183,8 @@ def with_logits(of: Trained, images: str) -> np.ndarray:
     """Which images of a set have recorded logits, and so a score at any T without perturbation [total] bool."""
     there = np.zeros(total(of, images), dtype=bool)
     for one in recorded(of, images, "responses"):
-        there[one.images[: one.header.get("logits")]] = True
+        kept = one.images[: one.header.get("logits")]
+        there[kept[kept < len(there)]] = True
     return there
 
 
@@ -189,7 +197,7 @@ def mask(files: Sequence[Recorded], size: int) -> np.ndarray:
     """Which images of a set of this size lie in any of the files [size] bool."""
     there = np.zeros(size, dtype=bool)
     for one in files:
-        there[one.images] = True
+        there[one.images[one.images < size]] = True  # of noise, more may be recorded than are asked for
     return there
 
 
@@ -229,11 +237,19 @@ def missing(of: Trained, images: str, what: str, count: int | None = None, at: S
         at: the one setting (T, epsilon) that is asked for, where it is one.
     """
     words = ["odin", "respond", "--profile", of.profile.name, "--network", of.network, "--id-set", of.id_set]
-    words += ["--set", images, *(["--at", f"{at[0]:g}", f"{at[1]:g}"] if at else [])]
+    words += ["--training", of.training] if of.training != of.profile.training(of.network, of.id_set) else []
+    words += ["--set", images, *(["--at", *(_exactly(number) for number in at)] if at else [])]
     for field, value in profiles.changes(of.profile).items():
         words += ["-p", field, value if isinstance(value, str) else json.dumps(value)]
+    if of.id_set not in profiles.PROFILES.get(of.profile.name, of.profile).ood_sets:
+        words += ["-p", "ood_sets", json.dumps(of.profile.ood_sets[of.id_set])]
     told = f"{what} of {images} by {of.key}" + (f" ({count:,} images)" if count else "")
     return Missing(f"{told} are not recorded", remedy=f"`{shlex.join(words)}` makes them, where the images are")
+
+
+def _exactly(number: float) -> str:
+    """A number as it is typed, to its last digit."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
 
 
 def inputs(of: Trained, images: str) -> dict[str, str]:

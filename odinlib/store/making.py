@@ -15,7 +15,7 @@ from tqdm import tqdm
 from odinlib import artefacts, datasets, devices, moments, odin, trained
 from odinlib.artefacts import Refused
 from odinlib.profiles import Trained
-from odinlib.store.files import FORMAT, Part, Setting, image_set, inputs, total
+from odinlib.store.files import FORMAT, Part, Setting, available, image_set, inputs, total
 
 #: What makes the arrays of a slice of an artefact's images, whose number is that of their last axis.
 Compute = Callable[[nn.Module, slice], Mapping[str, np.ndarray]]
@@ -126,6 +126,10 @@ def make_scores_together(of: Trained, images: str, part: Part, settings: Sequenc
         return {"scores": scored.float().numpy()}
 
     with artefacts.locked(shared):
+        # Another process may have made some of them meanwhile.
+        settings = [one for one in settings if not available(of, images, [one], ("scores",))[indices].all()]
+        if not settings:
+            return
         whole = {**_config(of, images, part, {"kind": "scores"}), "settings": settings}
         held, made = _in_shards(of, shared, whole, f"scores {of.network} on {images}", compute)
         made["seconds"] /= len(settings)
