@@ -1,6 +1,5 @@
 """Every set whose raw files lie in one folder, as their publishers leave them."""
 
-import importlib
 from pathlib import Path
 
 import click
@@ -8,7 +7,7 @@ import click
 from odinlib.datasets import released
 from odinlib.datasets.catalogue import PUBLISHED, RELEASED
 from odinlib.datasets.prepared import ENTRIES, data_dir
-from odinlib.datasets.script import command
+from odinlib.datasets.script import command, load
 from odinlib.errors import Missing, UserError
 
 # The raw set that each script needs.
@@ -53,8 +52,8 @@ def main(ctx: click.Context, source: Path | None) -> None:
             failed = True
     for script, key in NEEDS.items():
         if lies_in(place, PUBLISHED[key].layouts):
-            arguments = ["--source", str(place)]
-            failed |= bool(importlib.import_module(script).main.main(arguments, script, standalone_mode=False))
+            command_of = load(Path(__file__).with_name(f"{script}.py")).main
+            failed |= bool(command_of.main(["--source", str(place)], script, standalone_mode=False))
         else:
             missing += [name for name, entry in ENTRIES.items() if entry.script == script and not entry.released]
     if missing:

@@ -62,12 +62,23 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
     path = Path(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        with _telling_of_writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with partial.open("wb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+@contextlib.contextmanager
+def _telling_of_writing(path: Path) -> Iterator[None]:
+    """Tell in one line why a file cannot be written."""
+    try:
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no space left to write {path}", remedy="free some space and run again") from error
@@ -76,9 +87,6 @@ def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
                 f"cannot write {path} ({error.strerror})", remedy="choose a folder you can write"
             ) from error
         raise
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def digest(config: Config) -> str:
@@ -153,19 +161,27 @@ def locked(path: str | Path) -> Iterator[None]:
     The lock is one of the system's (`flock`) on a file beside the artefact, so that it ends with its process.
     """
     lock = Path(path).with_name(f".{Path(path).name}.lock")
-    lock.parent.mkdir(parents=True, exist_ok=True)
     while True:
-        with lock.open("w") as file:
+        with _telling_of_writing(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            opened = lock.open("w")
+        with opened as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            if not _same_file(lock, file.fileno()):
+                continue  # whoever held it before has removed the file, and a third may have made a new one
             try:
-                # Whoever held it before may have removed the file, and a third have made a new one.
-                held = lock.exists() and lock.stat().st_ino == os.fstat(file.fileno()).st_ino
-                if held:
-                    yield
-                    return
+                yield
+                return
             finally:
-                if held:
-                    lock.unlink(missing_ok=True)
+                lock.unlink(missing_ok=True)
+
+
+def _same_file(path: Path, descriptor: int) -> bool:
+    """Whether the open file is the one that lies at `path`."""
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False
 
 
 def in_shards(

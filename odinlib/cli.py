@@ -1,7 +1,5 @@
 """`odin`: the command line. Every command is thin; what it does lives in the module it calls."""
 
-import importlib
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,6 +61,7 @@ def data_status() -> None:
 def data_prepare(ctx: click.Context, name: str, options: tuple[str, ...]) -> None:
     """Prepare the set NAME, or `all`; OPTIONS are its script's: --source, --filter, --seed, --published."""
     from odinlib.datasets import prepared
+    from odinlib.datasets import script as scripting
 
     scripts = Path(__file__).resolve().parent.parent / "data_scripts"
     if not scripts.is_dir():
@@ -72,8 +71,7 @@ def data_prepare(ctx: click.Context, name: str, options: tuple[str, ...]) -> Non
             check_choice("data set", name, (*prepared.ENTRIES, "all", "images_folder"))
         name, *variant = prepared.script(name)
         options = (*variant, *options)
-    sys.path.insert(0, str(scripts))
-    script = importlib.import_module(name)
+    script = scripting.load(scripts / f"{name}.py")
     ctx.exit(script.main.main(list(options), f"odin data prepare {name}", standalone_mode=False) or 0)
 
 
@@ -227,7 +225,7 @@ def respond(
     from odinlib.book import parameters
 
     given = profiles.of_page({name: parameters.parse(value) for name, value in parameter})
-    run = profiles.configure(profile, **{**given, "compute": True}, device=device)
+    run = profiles.configure(profile, **{**given, "compute": True, "device": device or given.get("device")})
     names = chosen["network"], chosen["id_set"], chosen["training"]
     _each(run, names, everything, lambda of: record.respond(of, sets or None, at))
 

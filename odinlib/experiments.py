@@ -43,7 +43,8 @@ def held_out(of: Trained, images: str, count: int | None = None) -> np.ndarray:
     Raises:
         UserError: no image of the set is left to test on.
     """
-    return _order(of, images)[: count or of.profile.holdout]
+    count = count or of.profile.holdout
+    return _order(of, images, count)[:count]
 
 
 def tested(
@@ -61,7 +62,7 @@ def tested(
         Places in the set [n] int64, in the order of the split.
     """
     profile, held = of.profile, holdout or of.profile.holdout
-    found = _order(of, images)[held:]
+    found = _order(of, images, held)[held:]
     if not profile.exact:
         found = found[store.available(of, images, settings)[found]]
         if profile.images is not None:
@@ -73,16 +74,14 @@ def tested(
 asked: dict[tuple[str, str], tuple[Trained, str]] = {}
 
 
-def _order(of: Trained, images: str) -> np.ndarray:
+def _order(of: Trained, images: str, held: int) -> np.ndarray:
     """All images of a set in the order of the split; where nothing is computed, those with a recorded grid first."""
     profile, total = of.profile, store.total(of, images)
     asked[of.key, images] = of, images
     draw = store.draw(of, images)
     order = draw.order(total)
-    if len(order) <= profile.holdout:
-        raise UserError(
-            f"{images} has {len(order)} images", expected=f"more than the {profile.holdout} that are held out"
-        )
+    if len(order) <= held:
+        raise UserError(f"{images} has {len(order)} images", expected=f"more than the {held} that are held out")
     if profile.exact:
         return order
     # Those beyond the number that is asked for stand behind, in case that too few of the others are recorded.
@@ -137,8 +136,13 @@ def curve_temperatures(profile: Profile) -> tuple[float, float]:
     return (1.0, profile.fixed_temperature)
 
 
-def curve_images(of: Trained, images: str) -> np.ndarray:
+def curve_images(of: Trained, images: str, temperatures: Sequence[float] | None = None) -> np.ndarray:
     """The test images behind the curves over epsilon, the first of those that are tested; recorded now if need be.
+
+    Args:
+        of: the network, and the profile with its epsilons.
+        images: the set.
+        temperatures: of the curves; None takes `curve_temperatures`.
 
     Returns:
         Places in the set [n] int64.
@@ -146,7 +150,7 @@ def curve_images(of: Trained, images: str) -> np.ndarray:
     Raises:
         Missing: no curve is recorded at these settings, and this profile only reads.
     """
-    profile, settings = of.profile, _curve_settings(of.profile)
+    profile, settings = of.profile, _curve_settings(of.profile, temperatures)
     indices = tested(of, images, settings)
     if profile.exact:
         indices = indices[: profile.curve_images]
@@ -154,7 +158,9 @@ def curve_images(of: Trained, images: str) -> np.ndarray:
             raise store.missing(of, images, "curves over epsilon", len(indices))
         if not store.has_classes(of, images, settings, indices):
             part = Part(store.draw(of, images), profile.holdout, profile.holdout + len(indices))
-            store.make_scores(of, "curves", images, part, curve_temperatures(profile), profile.epsilons)
+            usual = curve_temperatures(profile)  # which share a file
+            wanted = usual if temperatures is None or set(temperatures) <= set(usual) else (1.0, *temperatures)
+            store.make_scores(of, "curves", images, part, sorted(set(wanted)), profile.epsilons)
         return indices
     on_curves = store.available(of, images, settings, kinds=("curves",))[indices]
     if on_curves.any():
@@ -164,11 +170,17 @@ def curve_images(of: Trained, images: str) -> np.ndarray:
     return indices[: profile.curve_images]
 
 
-def curve(of: Trained, images: str) -> Tensor:
-    """Scores [2, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9)."""
-    indices = curve_images(of, images)
-    shape = 2, len(of.profile.epsilons), len(indices)
-    return store.scores(of, images, _curve_settings(of.profile), indices).view(shape)
+def curve(of: Trained, images: str, temperatures: Sequence[float] | None = None) -> Tensor:
+    """Scores [A, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9).
+
+    Args:
+        of: the network, and the profile with its epsilons.
+        images: the set.
+        temperatures: others than `curve_temperatures`.
+    """
+    indices = curve_images(of, images, temperatures)
+    settings = _curve_settings(of.profile, temperatures)
+    return store.scores(of, images, settings, indices).view(-1, len(of.profile.epsilons), len(indices))
 
 
 def predictions(of: Trained, images: str) -> Tensor:
@@ -178,8 +190,8 @@ def predictions(of: Trained, images: str) -> Tensor:
     return store.classes(of, images, _curve_settings(of.profile), indices).view(shape)
 
 
-def _curve_settings(profile: Profile) -> list[Setting]:
-    return [(t, e) for t in curve_temperatures(profile) for e in profile.epsilons]
+def _curve_settings(profile: Profile, temperatures: Sequence[float] | None = None) -> list[Setting]:
+    return [(float(t), e) for t in temperatures or curve_temperatures(profile) for e in profile.epsilons]
 
 
 def test_scores(
@@ -196,10 +208,14 @@ def test_scores(
     setting = (float(temperature), float(epsilon))
     indices = tested(of, images, [setting]) if among is None else among
     if not len(indices):
-        raise store.missing(of, images, f"scores at T = {setting[0]:g}, epsilon = {setting[1]:g}", at=setting)
+        raise _missing_scores(of, images, setting)
     if of.profile.compute:
         record_scores(of, images, [setting])
     return store.scores(of, images, [setting], indices)[0]
+
+
+def _missing_scores(of: Trained, images: str, at: Setting) -> Missing:
+    return store.missing(of, images, f"scores at T = {at[0]:g}, epsilon = {at[1]:g}", at=at)
 
 
 def record_scores(of: Trained, images: str, settings: Iterable[Setting]) -> None:
@@ -274,6 +290,10 @@ def detection(of: Trained, ood_set: str) -> pd.DataFrame:
         for images in pair:
             record_scores(of, images, settings)
     test = {images: tested(of, images, settings) for images in pair}
+    for images, found in test.items():
+        if not len(found):  # at one of the settings nothing is recorded, or nothing of the same images
+            at = next((one for one in settings if not len(tested(of, images, [one]))), settings[-1])
+            raise _missing_scores(of, images, at)
     for method, one in chosen.items():
         scores_in, scores_out = (test_scores(of, s, one.temperature, one.epsilon, test[s]) for s in pair)
         values = metrics.evaluate(scores_in, scores_out, profile.tpr)

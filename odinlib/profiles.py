@@ -42,12 +42,10 @@ class Profile:
     left_out: str  # the held-back classes of the third ID set: CIFAR-20's role
     stands_for: Mapping[str, str]  # a network or set of this profile, to the paper's whose role it plays
     recipes: Mapping[str, Recipe]  # for each network
-    trainings: Mapping[str, str] = field(
-        default_factory=dict
-    )  # "network_idset" to one of `TRAININGS`, for weights not trained here
-    resampled: Mapping[str, tuple[str, ...]] = field(
-        default_factory=dict
-    )  # for an ID set, one set made by several filters: the first network is asked, the first variant compared with
+    # "<network>_<id set>" to one of `TRAININGS`, for weights not trained here
+    trainings: Mapping[str, str] = field(default_factory=dict)
+    # for an ID set, one set made by several filters: the first network is asked, the first variant compared with
+    resampled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     temperatures: tuple[float, ...] = PAPER_TEMPERATURES
     epsilons: tuple[float, ...] = PAPER_EPSILONS
     tpr: float = 0.95
@@ -199,6 +197,7 @@ AUTHORS = dataclasses.replace(
     networks=("densenet-bc-100-12",),
     id_sets=("cifar10", "cifar100"),
     ood_sets={"cifar10": _AUTHORS_OOD, "cifar100": _AUTHORS_OOD, "mnist": PAPER.ood_sets["mnist"]},
+    stands_for={"tinyimagenet-resize-nearest": "tinyimagenet-resize"},
     trainings={"densenet-bc-100-12_cifar10": "authors", "densenet-bc-100-12_cifar100": "authors"},
     resampled={},
     split="authors",
@@ -290,7 +289,7 @@ def configure(name: str, **changes: Any) -> Profile:
     sets that are named, or the first. Lists become tuples.
 
     Args:
-        name: `demo` or `paper`.
+        name: one of `PROFILES`.
         changes: fields of :class:`Profile`.
 
     Raises:
@@ -317,7 +316,7 @@ def configure(name: str, **changes: Any) -> Profile:
 #: Fields that say what is asked, and not where or how it is shown.
 _ASKED = (
     *("temperatures", "epsilons", "holdout", "images", "curve_images", "fixed_temperature", "fixed_epsilon"),
-    *("headline_epsilon", "tuning_sizes", "split", "seed"),
+    *("headline_epsilon", "tuning_sizes", "tuning_size_sets", "split", "seed", "networks", "id_sets"),
 )
 
 

@@ -1,7 +1,7 @@
 """One function per table of the paper: ours in the paper's own layout, and beside every number the paper's.
 
 Each takes measured frames (of `odinlib.experiments`) and gives a pandas Styler that renders as a table of the
-book. The rule of the verdict is stated once, in `verdict`.
+book. The rule of the verdict is stated once, in `compare.verdict`.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ def detection_table(
 
     Args:
         profile: for the titles.
-        compared: of `comparison`.
+        compared: of `compare.comparison`.
         missing: pairs that could not be measured here, and why; one line for each network and in-distribution set.
     """
     lines = {}
@@ -55,7 +55,7 @@ def detection_table(
 
 
 def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
-    """Every number of `comparison` on a line of its own."""
+    """Every number of `compare.comparison` on a line of its own."""
     frame = pd.DataFrame(
         {
             "Network": [network_title(n) for n in compared.network],
@@ -203,7 +203,7 @@ def accuracy_table(profile: Profile) -> Styler:
 
 
 def scorecard_table(card: pd.DataFrame) -> Styler:
-    """The claims of `odinlib.scorecard`, with the verdict of the run and the numbers behind it."""
+    """The claims of `measure.scorecard`, with the verdict of the run and the numbers behind it."""
     marks = {"holds": "✓ holds", "fails": "✗ fails", "not recorded": "– not recorded"}
     frame = pd.DataFrame(
         {

@@ -1,7 +1,7 @@
 """What happens to the softmax score as the temperature grows: Appendices D, E and F and Section 5.3, derived by SymPy.
 
 Each derivation is a list of steps that a page prints one by one; every right-hand side that can be computed is
-computed here, none is typed in. `odinlib.limits` makes the same statements in numbers, on logits.
+computed here, none is typed in. `measure.limits` makes the same statements in numbers, on logits.
 
 Notation. For an image with outputs f and predicted class y, the gaps D_i = f_y - f_i to the N - 1 other classes are
 numbered 1 to N - 1; they are at least 0. U_k is the mean of D_i^k, so that U1 and U2 are those of Equation 4, and

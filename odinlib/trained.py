@@ -82,6 +82,13 @@ def _train(of: Trained) -> None:
     if not profile.compute:
         options = f"--profile {profile.name} --network {of.network} --id-set {of.id_set}"
         raise Missing(f"{where} is not recorded", remedy=f"`odin train {options}` makes it, where the images are")
+    with artefacts.locked(where):
+        if not where.exists():  # another process may have trained it meanwhile
+            _train_now(of)
+
+
+def _train_now(of: Trained) -> None:
+    profile, where = of.profile, path(of)
     train_set = datasets.load(of.id_set, "train")
     pixels = train_set.images.astype(np.float64) / 255
     made = networks.build(

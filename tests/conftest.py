@@ -50,3 +50,17 @@ def compiled_here() -> None:
         compiled.library()
     except compiled.Unavailable as reason:
         pytest.skip(f"nothing is compiled here: {reason}")
+
+
+@pytest.fixture(scope="session")
+def tiny_record(tmp_path_factory) -> Path:
+    """The folder of what `odin respond` records of the tiny profile's first network: made once, to be copied."""
+    from odinlib import record
+
+    folder = tmp_path_factory.mktemp("record")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(profiles.PROFILES, "tiny", TINY)
+        patch.setenv("ODINLIB_RESULTS", str(folder))
+        lines = list(record.respond(TINY.trained(TINY.networks[0], TINY.id_sets[0])))
+    assert lines and not any(line.startswith("without") for line in lines)
+    return folder / "tiny"

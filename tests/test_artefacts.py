@@ -2,12 +2,14 @@
 
 import errno
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from odinlib import artefacts
-from odinlib.errors import Missing, UserError
+from odinlib.errors import UserError
 
 ARRAYS = {"scores": np.arange(6, dtype=np.float32).reshape(2, 3), "labels": np.array([1, 2])}
 CONFIG = {"network": "mlp", "epsilons": (0.0, 0.1)}
@@ -68,33 +70,80 @@ def test_another_configuration_is_refused_and_named(path):
         artefacts.load(path, {**CONFIG, "network": "wrn"})
 
 
-def test_computed_once(path):
-    calls = []
+@pytest.mark.parametrize("there", [0, 1, 2])
+def test_shards_that_are_whole_are_not_computed_again(path, there):
+    """Interrupted after so many, damaged in the last of them."""
+    whole, calls = np.arange(12).reshape(2, 6), []
 
-    def compute():
-        calls.append(1)
-        return ARRAYS
+    def compute(piece):
+        calls.append(piece.start)
+        return {"scores": whole[:, piece]}
 
-    for _ in range(2):
-        found = artefacts.load_or_compute(path, CONFIG, compute)
-    assert len(calls) == 1 and found.provenance["seconds"] >= 0 and "torch" in found.provenance
+    def stops(piece):
+        if piece.start == 2 * there:
+            raise KeyboardInterrupt
+        return compute(piece)
+
+    with pytest.raises(KeyboardInterrupt):
+        artefacts.in_shards(path, CONFIG, 6, stops, size=2)
+    calls.clear()
+    shards = sorted(path.with_name(f"{path.name}.shards").glob("*"))
+    assert len(shards) == there
+    if shards:
+        shards[-1].write_bytes(b"rubbish")
+    found = artefacts.in_shards(path, CONFIG, 6, compute, size=2)
+    assert np.array_equal(found["scores"], whole)
+    assert calls == list(range(2 * max(there - 1, 0), 6, 2))
+    artefacts.forget_shards(path)
+    assert not path.with_name(f"{path.name}.shards").exists()
 
 
-def test_damaged_files_are_computed_again(path, capsys):
-    artefacts.load_or_compute(path, CONFIG, lambda: ARRAYS)
-    path.write_bytes(b"rubbish")
-    found = artefacts.load_or_compute(path, CONFIG, lambda: ARRAYS)
-    assert np.array_equal(found.arrays["scores"], ARRAYS["scores"])
-    assert "damaged" in capsys.readouterr().err
+def test_shards_of_another_question_are_not_taken(path):
+    artefacts.in_shards(path, CONFIG, 4, lambda piece: {"scores": np.zeros(2)}, size=2)
+    found = artefacts.in_shards(path, {**CONFIG, "network": "wrn"}, 4, lambda piece: {"scores": np.ones(2)}, size=2)
+    assert (found["scores"] == 1).all()
 
 
-def test_a_reader_computes_nothing(path):
-    with pytest.raises(Missing, match="not recorded; run this"):
-        artefacts.load_or_compute(path, CONFIG, lambda: pytest.fail("computed"), why_not="run this")
-    path.parent.mkdir()
+def test_a_header_is_read_without_the_arrays(path):
+    artefacts.save(path, ARRAYS, CONFIG)
+    assert artefacts.load_header(path) == {"network": "mlp", "epsilons": [0.0, 0.1]}
+    with pytest.raises(FileNotFoundError):
+        artefacts.load_header(path.with_name("none.npz"))
     path.write_bytes(b"rubbish")
     with pytest.raises(artefacts.Refused, match="damaged"):
-        artefacts.load_or_compute(path, CONFIG, lambda: pytest.fail("computed"), why_not="run this")
+        artefacts.load_header(path)
+
+
+def test_members_are_compressed(path):
+    artefacts.save(path, {"scores": np.zeros(100_000)}, CONFIG)
+    assert path.stat().st_size < 10_000
+
+
+LOCKED = """
+import sys, time
+from odinlib import artefacts
+for _ in range(20):
+    with artefacts.locked(sys.argv[1]):
+        log = open(sys.argv[1] + ".log", "a")
+        print("in", file=log, flush=True)
+        time.sleep(0.002)
+        print("out", file=log, flush=True)
+"""
+
+
+def test_a_lock_is_held_by_one_process_at_a_time_and_leaves_nothing(path):
+    running = [subprocess.Popen([sys.executable, "-c", LOCKED, str(path)]) for _ in range(3)]
+    assert [process.wait(timeout=120) for process in running] == [0, 0, 0]
+    log = path.with_name(f"{path.name}.log")
+    assert log.read_text().split() == ["in", "out"] * 60
+    assert [left.name for left in path.parent.iterdir()] == [log.name]
+
+
+def test_a_lock_ends_with_its_process(path):
+    with pytest.raises(KeyboardInterrupt), artefacts.locked(path):
+        raise KeyboardInterrupt
+    with artefacts.locked(path):
+        pass
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_nothing_else(path):

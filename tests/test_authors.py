@@ -37,9 +37,7 @@ def recorded(key, method):
 def test_the_recorded_scores_give_the_papers_first_row(method):
     measured = metrics.evaluate(*recorded("densenet10_tinyimagenet-crop", method))
     for metric in metrics.METRICS:
-        printed = float(
-            reference.lookup("densenet-bc-100-12", "cifar10", "tinyimagenet-crop", method, metric, table=2)
-        )
+        printed = float(reference.lookup("densenet-bc-100-12", "cifar10", "tinyimagenet-crop", method, metric, table=2))
         # AUPR-In of ODIN is 99.16: the paper prints 99.1.
         near = 0.0625 if (method, metric) == ("odin", "aupr_in") else 0.0501
         assert 100 * measured[metric].item() == pytest.approx(printed, abs=near), metric

@@ -9,8 +9,9 @@ import torch
 from other_device import OnDevice, emulated
 from test_fast import network
 
-from odinlib import analysis, datasets, devices, experiments, jobs, metrics, networks, odin
+from odinlib import datasets, devices, experiments, metrics, networks, odin, record, store
 from odinlib.errors import UserError
+from odinlib.measure import moments
 from odinlib.networks.fast import FastDenseNet, Frozen, fast
 from odinlib.networks.train import Recipe, accuracy, train
 
@@ -66,13 +67,13 @@ def test_the_emulated_device_does_not_meet_the_cpu(monkeypatch):
 def test_scores_and_gradients_are_those_of_the_cpu(place, name, quick):
     x = images()
     scores = odin.sweep(here(name), x, *GRID)
-    logits, norms = odin.responses(here(name), x)
+    logits, norms = store.respond(here(name), x)
     there = here(name).to(place)
     there = fast(there) if quick else there
     assert devices.of(there).type == place.type
     assert torch.allclose(odin.sweep(there, x, *GRID), scores, rtol=1e-4, atol=1e-4)
     assert torch.allclose(odin.sweep(there, x.to(place), *GRID, batch=2), scores, rtol=1e-4, atol=1e-4)
-    found, found_norms = odin.responses(there, x)
+    found, found_norms = store.respond(there, x)
     assert np.allclose(found, logits, rtol=1e-4, atol=1e-4) and np.allclose(found_norms, norms, rtol=1e-3)
 
 
@@ -100,9 +101,9 @@ def test_scores_may_lie_on_the_device(place):
 
 
 def test_the_remainder_is_measured_beside_the_network(place):
-    found = analysis.perturbation_remainder(here(NAMES[0]).to(place), images(), [1e-5, 1e-4], 1.0)
+    found = moments.perturbation_remainder(here(NAMES[0]).to(place), images(), [1e-5, 1e-4], 1.0)
     assert np.allclose(
-        found.remainder, analysis.perturbation_remainder(here(NAMES[0]), images(), [1e-5, 1e-4], 1.0).remainder
+        found.remainder, moments.perturbation_remainder(here(NAMES[0]), images(), [1e-5, 1e-4], 1.0).remainder
     )
 
 
@@ -130,8 +131,10 @@ def test_the_whole_protocol(place, tiny, tmp_path, monkeypatch):
     for where in ("cpu", place):
         monkeypatch.setenv("ODINLIB_RESULTS", str(tmp_path / str(where)))
         there = dataclasses.replace(profile, device=where)
-        assert not any(line.startswith("without") for line in jobs.respond(there, name, id_set))
-        measured.append(experiments.detections(there, [(name, id_set, s) for s in tiny.ood_sets[id_set]])[0])
+        assert not any(line.startswith("without") for line in record.respond(there.trained(name, id_set)))
+        found = experiments.detections(there, [(name, id_set, s) for s in tiny.ood_sets[id_set]])
+        assert not found.missing
+        measured.append(experiments.joined(found))
     # In percent of 40 images, of which two may change places.
     assert np.allclose(measured[0].value, measured[1].value, atol=5)
     assert (measured[0].method == measured[1].method).all() and len(measured[0]) == 2 * 5 * len(tiny.ood_sets[id_set])

@@ -6,8 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from odinlib import datasets, distances, experiments, profiles
+from odinlib import datasets, profiles
 from odinlib.errors import Missing
+from odinlib.measure import distances
 
 FAST = {"permutations": 99, "subsample": 40}
 
@@ -25,7 +26,7 @@ def pairwise(a, b):
 def test_a_distance_is_that_of_the_test_images(profile):
     found = distances.distance(profile, "digits", "uniform", **FAST)
     v, w = (
-        experiments.image_set(profile, name, "digits").tensor().double().flatten(1).numpy()
+        datasets.load(name, count=60, seed=0, shape=(8, 8, 1)).tensor().double().flatten(1).numpy()
         for name in ("digits", "uniform")
     )
     within = [pairwise(s, s)[np.triu_indices(60, 1)] for s in (v, w)]

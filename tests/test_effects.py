@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from odinlib import effects, experiments, metrics, odin, profiles
+from odinlib import experiments, metrics, odin, profiles, splits, store
 from odinlib.errors import UserError
+from odinlib.measure import effects
 
 NAMES = ("cifar10", "gaussian", "uniform", "isun")  # only names here: the images are made below
 COUNT, HOLDOUT = 60, 20
@@ -54,30 +55,41 @@ def world(monkeypatch):
         resamples=50,
     )
 
-    def responses(_profile, _name, _id_set, images):
+    def order(images):
+        return splits.draw(profile.split, images, profile.seed).order(COUNT)
+
+    def responses(_of, images, indices=None):
+        indices = np.arange(COUNT) if indices is None else indices
         with torch.no_grad():
-            logits = made.network(made.images[images]).numpy()
-        return experiments.Responses(
-            logits, np.zeros(COUNT), np.zeros(COUNT), made.labels if images == "cifar10" else None
-        )
+            logits = made.network(made.images[images][indices]).numpy()
+        labels = made.labels[indices] if images == "cifar10" else None
+        return store.Responses(logits, np.zeros(len(logits)), np.zeros(len(logits)), labels)
 
-    def part(images, holdout, which):
-        return made.images[images][experiments.split(profile, images, COUNT, holdout)[which]]
+    def scores(_of, images, settings, indices):
+        found = made.images[images][indices]
+        return torch.stack([odin.sweep(made.network, found, [t], [e])[0, 0] for t, e in settings])
 
-    def grid(of, _name, _id_set, images, holdout=None):
-        return odin.sweep(made.network, part(images, holdout or of.holdout, 0), of.temperatures, of.epsilons)
+    def tested(of, images, settings=None, holdout=None):
+        return order(images)[holdout or of.profile.holdout :]
 
-    def curve(of, _name, _id_set, images):
-        return odin.sweep(made.network, part(images, of.holdout, 1), (1.0, of.fixed_temperature), of.epsilons)
+    def grid(of, images, count=None):
+        held = made.images[images][order(images)[: count or of.profile.holdout]]
+        return odin.sweep(made.network, held, of.profile.temperatures, of.profile.epsilons)
 
-    def test_scores(of, _name, _id_set, images, temperature, epsilon):
-        return odin.sweep(made.network, part(images, of.holdout, 1), [temperature], [epsilon])[0, 0]
+    def curve(of, images, temperatures=None):
+        test = made.images[images][tested(of, images)]
+        return odin.sweep(made.network, test, temperatures or (1.0, of.profile.fixed_temperature), of.profile.epsilons)
 
-    for function in (responses, grid, curve, test_scores):
-        monkeypatch.setattr(experiments, function.__name__, function)
-    made.profile = profile
-    made.test = lambda images, holdout=HOLDOUT: part(images, holdout, 1)
-    made.held = lambda images, holdout=HOLDOUT: part(images, holdout, 0)
+    def test_scores(of, images, temperature, epsilon, among=None):
+        return scores(of, images, [(temperature, epsilon)], tested(of, images) if among is None else among)[0]
+
+    for module, functions in ((store, (responses, scores)), (experiments, (tested, grid, curve, test_scores))):
+        for function in functions:
+            monkeypatch.setattr(module, function.__name__, function)
+    monkeypatch.setattr(experiments, "class_count", lambda of: 5)
+    made.profile, made.of = profile, profile.trained("net", "cifar10", "authors")
+    made.test = lambda images, holdout=HOLDOUT: made.images[images][order(images)[holdout:]]
+    made.held = lambda images, holdout=HOLDOUT: made.images[images][order(images)[:holdout]]
     return made
 
 
@@ -97,7 +109,7 @@ def best(world, foreign, familiar, tpr=0.95):
 
 
 def test_temperature_effect_is_that_of_clean_softmax_scores(world):
-    measured = effects.temperature_effect(world.profile, "net", "cifar10", NAMES[1:])
+    measured = effects.temperature_effect(world.of, NAMES[1:])
     assert len(measured) == 9
     for row in measured.itertuples():
         pair = [world.scores(world.test(s), row.temperature, 0) for s in ("cifar10", row.ood_set)]
@@ -106,7 +118,7 @@ def test_temperature_effect_is_that_of_clean_softmax_scores(world):
 
 @pytest.mark.parametrize("temperature", [1.0, 1000.0])
 def test_epsilon_effect_moves_the_images(world, temperature):
-    measured = effects.epsilon_effect(world.profile, "net", "cifar10", NAMES[1:], temperature)
+    measured = effects.epsilon_effect(world.of, NAMES[1:], temperature)
     expected = [
         fpr(*(world.scores(world.test(s), temperature, e) for s in ("cifar10", ood_set)))
         for ood_set in NAMES[1:]
@@ -117,7 +129,7 @@ def test_epsilon_effect_moves_the_images(world, temperature):
 
 
 def test_threshold_effect_counts_the_images_above(world):
-    thresholds, shares, delta = effects.threshold_effect(world.profile, "net", "cifar10", NAMES[1:], points=37)
+    thresholds, shares, delta = effects.threshold_effect(world.of, NAMES[1:], points=37)
     assert list(shares) == list(NAMES)
     for name, share in shares.items():
         scores = world.scores(world.test(name), 1000.0, 0.02)
@@ -131,7 +143,7 @@ def test_threshold_effect_counts_the_images_above(world):
 
 
 def test_transfer_tunes_on_one_set_and_tests_on_another(world):
-    measured = effects.transfer(world.profile, "net", "cifar10", NAMES[1:3], tuning_sets=NAMES[1:])
+    measured = effects.transfer(world.of, NAMES[1:3], tuning_sets=NAMES[1:])
     assert len(measured) == 6
     for row in measured.itertuples():
         reached = fpr(*(world.scores(world.held(s), row.temperature, row.epsilon) for s in ("cifar10", row.tuning_set)))
@@ -144,14 +156,14 @@ def test_transfer_tunes_on_one_set_and_tests_on_another(world):
 
 
 def test_transfer_takes_what_was_chosen_already(world, monkeypatch):
-    whole = effects.transfer(world.profile, "net", "cifar10", NAMES[1:3], tuning_sets=NAMES[1:])
-    chosen = {s: experiments.tune(world.profile, "net", "cifar10", s) for s in NAMES[1:]}
+    whole = effects.transfer(world.of, NAMES[1:3], tuning_sets=NAMES[1:])
+    chosen = {s: experiments.tune(world.of, s) for s in NAMES[1:]}
     monkeypatch.setattr(experiments, "tune", None)
-    pd.testing.assert_frame_equal(effects.transfer(world.profile, "net", "cifar10", NAMES[1:3], chosen), whole)
+    pd.testing.assert_frame_equal(effects.transfer(world.of, NAMES[1:3], chosen), whole)
 
 
 def test_tuning_rules(world):
-    measured = effects.tuning_rules(world.profile, "net", "cifar10", NAMES[1:])
+    measured = effects.tuning_rules(world.of, NAMES[1:])
     assert set(measured.rule) == set(effects.RULES)
     for row in measured.itertuples():
         pair = [world.scores(world.test(s), row.temperature, row.epsilon) for s in ("cifar10", row.ood_set)]
@@ -170,19 +182,19 @@ def test_tuning_rules(world):
 
 
 def test_some_rules_are_measured_without_the_scores_of_the_others(world, monkeypatch):
-    whole = effects.tuning_rules(world.profile, "net", "cifar10", NAMES[1:])
-    settings = effects.rule_settings(world.profile, "net", "cifar10", NAMES[1:])
+    whole = effects.tuning_rules(world.of, NAMES[1:])
+    settings = effects.rule_settings(world.of, NAMES[1:])
     assert list(settings) == [(ood_set, rule) for ood_set in NAMES[1:] for rule in effects.RULES]
     rules = ["fixed", "baseline"]
     needed = {(s.temperature, s.epsilon) for (_, rule), s in settings.items() if rule in ("own", *rules)}
     recorded = experiments.test_scores
 
-    def scores(profile, name, id_set, images, *setting):
+    def scores(of, images, *setting):
         assert setting in needed
-        return recorded(profile, name, id_set, images, *setting)
+        return recorded(of, images, *setting)
 
     monkeypatch.setattr(experiments, "test_scores", scores)
-    some = effects.tuning_rules(world.profile, "net", "cifar10", NAMES[1:], rules)
+    some = effects.tuning_rules(world.of, NAMES[1:], rules)
     assert set(some.rule) == set(rules)
     order = ["ood_set", "rule"]
     pd.testing.assert_frame_equal(
@@ -192,19 +204,19 @@ def test_some_rules_are_measured_without_the_scores_of_the_others(world, monkeyp
 
 
 def test_the_familiar_rule_knows_no_foreign_image(world):
-    means = effects.mean_scores(world.profile, "net", "cifar10")
+    means = effects.mean_scores(world.of)
     assert (means.temperature == 1000).all()
     raised = [world.scores(world.held("cifar10"), 1000.0, e) for e in world.profile.epsilons]
     margins = [(1000 * torch.log(4 * s / (1 - s))).mean().item() for s in raised]
     np.testing.assert_allclose(means.score, margins, rtol=1e-8)
-    first = effects.tuning_rules(world.profile, "net", "cifar10", NAMES[1:3]).set_index("rule")
-    second = effects.tuning_rules(world.profile, "net", "cifar10", NAMES[2:]).set_index("rule")
+    first = effects.tuning_rules(world.of, NAMES[1:3]).set_index("rule")
+    second = effects.tuning_rules(world.of, NAMES[2:]).set_index("rule")
     expected = world.profile.epsilons[int(np.argmax(margins))]
     assert {*first.loc["familiar"].epsilon, *second.loc["familiar"].epsilon} == {expected}
 
 
 def test_tuning_size_uses_the_beginning_and_tests_on_the_rest(world):
-    measured = effects.tuning_size_effect(world.profile, "net", "cifar10", NAMES[1:])
+    measured = effects.tuning_size_effect(world.of, NAMES[1:])
     assert len(measured) == 9
     for row in measured.itertuples():
         chosen = [world.held(s, 30)[: row.size] for s in ("cifar10", row.ood_set)]
@@ -213,22 +225,21 @@ def test_tuning_size_uses_the_beginning_and_tests_on_the_rest(world):
         rest = [world.test(s, 30) for s in ("cifar10", row.ood_set)]
         assert row.fpr == pytest.approx(fpr(*(world.scores(part, row.temperature, row.epsilon) for part in rest)))
     size = world.profile.tuning_sizes[1]
-    some = effects.tuning_size_effect(world.profile, "net", "cifar10", NAMES[1:], [size])
+    some = effects.tuning_size_effect(world.of, NAMES[1:], [size])
     pd.testing.assert_frame_equal(some, measured[measured["size"] == size].reset_index(drop=True))
 
 
 def test_tuning_sizes_below_the_holdout_leave_the_test_images_alone(world):
-    small = dataclasses.replace(world.profile, tuning_sizes=(5, 10))
-    measured = effects.tuning_size_effect(small, "net", "cifar10", NAMES[1:2])
+    measured = effects.tuning_size_effect(world.of.among(tuning_sizes=(5, 10)), NAMES[1:2])
     for row in measured.itertuples():
         rest = [world.scores(world.test(s), row.temperature, row.epsilon) for s in ("cifar10", row.ood_set)]
         assert row.fpr == pytest.approx(fpr(*rest))
 
 
 def test_accuracy_above_and_below_the_threshold(world):
-    measured = effects.accuracy_by_score(world.profile, "net", "cifar10", rates=(0.5, 0.8, 0.95, 1.0))
+    measured = effects.accuracy_by_score(world.of, rates=(0.5, 0.8, 0.95, 1.0))
     scores = world.scores(world.test("cifar10"), 1000.0, 0.02)
-    _, test = experiments.split(world.profile, "cifar10", COUNT, HOLDOUT)
+    test = splits.draw("random", "cifar10", 0).order(COUNT)[HOLDOUT:]
     with torch.no_grad():
         right = world.network(world.images["cifar10"][test]).argmax(1).numpy() == world.labels[test]
     order = np.argsort(-scores.numpy())
@@ -252,7 +263,7 @@ def resampled(world):
 
 
 def test_filter_effect_compares_the_methods_on_each_variant(resampled):
-    measured = effects.filter_effect(resampled.profile, "net", "cifar10", VARIANTS)
+    measured = effects.filter_effect(resampled.of, VARIANTS)
     assert list(measured.ood_set) == [name for name in VARIANTS for _ in effects.FILTER_METHODS]
     assert list(measured["filter"].unique()) == ["nearest", "box", "lanczos"]
     for row in measured.itertuples():
@@ -264,14 +275,14 @@ def test_filter_effect_compares_the_methods_on_each_variant(resampled):
     assert {(r.temperature, r.epsilon) for r in by.loc["baseline"].itertuples()} == {(1.0, 0.0)}
     assert {(r.temperature, r.epsilon) for r in by.loc["temperature"].itertuples()} == {(1000.0, 0.0)}
     assert {(r.temperature, r.epsilon) for r in by.loc["odin"].itertuples()} == {(1000.0, 0.02)}
-    curve = effects.epsilon_effect(resampled.profile, "net", "cifar10", VARIANTS, 1000.0)
+    curve = effects.epsilon_effect(resampled.of, VARIANTS, 1000.0)
     least = curve.groupby("ood_set").fpr.min()
     assert by.loc["best"].fpr.to_dict() == pytest.approx(least.to_dict())
     assert measured.fpr.nunique() > 3
 
 
 def test_gains_are_differences_with_paired_intervals(resampled):
-    measured = effects.filter_effect(resampled.profile, "net", "cifar10", VARIANTS).set_index(["ood_set", "method"])
+    measured = effects.filter_effect(resampled.of, VARIANTS).set_index(["ood_set", "method"])
     for (ood_set, method), row in measured.iterrows():
         assert row.gain == pytest.approx(measured.loc[(ood_set, "baseline"), "fpr"] - row.fpr)
         assert row.added == pytest.approx(measured.loc[(ood_set, "temperature"), "fpr"] - row.fpr)
@@ -298,6 +309,5 @@ def test_gains_are_differences_with_paired_intervals(resampled):
 
 def test_filter_effect_needs_its_settings_on_the_grid(resampled):
     for epsilons in ((0.02, 0.05), (0.0, 0.05)):
-        profile = dataclasses.replace(resampled.profile, epsilons=epsilons)
         with pytest.raises(UserError, match="epsilons has no 0"):
-            effects.filter_effect(profile, "net", "cifar10", VARIANTS)
+            effects.filter_effect(resampled.of.among(epsilons=epsilons), VARIANTS)

@@ -9,9 +9,10 @@ import pandas as pd
 import pytest
 import torch
 
-from odinlib import mechanism, odin
+from odinlib import odin
 from odinlib.errors import UserError
 from odinlib.figures import mechanism as drawn
+from odinlib.measure import mechanism
 
 SETS = ("cifar10", "gaussian", "isun")
 CLASSES = [f"class {i}" for i in range(10)]

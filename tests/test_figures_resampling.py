@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from odinlib import effects, figures
+from odinlib import figures
 from odinlib.datasets import resample
 from odinlib.errors import UserError
+from odinlib.measure import effects
 
 FILTERS = ["nearest", "bilinear", "box", "lanczos"]
 EPSILONS = [0.0, 0.001, 0.002]

@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from odinlib import datasets, effects, figures, mechanism
+from odinlib import datasets, figures
 from odinlib.errors import UserError
 from odinlib.figures import distances as distance_figures
+from odinlib.measure import effects, mechanism
 
 SETS = ["photos-crop", "photos-resize", "uniform"]
 

@@ -9,8 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinlib import analysis, mechanism, odin, profiles
+from odinlib import experiments, odin, profiles
 from odinlib.errors import UserError
+from odinlib.measure import mechanism, moments
 
 
 def frame(**sets):
@@ -53,7 +54,7 @@ def test_expansions_in_one_over_t_have_the_order_that_is_claimed():
     found = mechanism.expansion(logits(0), logits(1), temperatures)
     for statistic, order in ((mechanism.FIRST, -1), (mechanism.SECOND, -2), (mechanism.CUMULANT, -2)):
         error = found[found.statistic == statistic].error
-        assert analysis.slope(temperatures, error) == pytest.approx(order, abs=0.05)
+        assert moments.slope(temperatures, error) == pytest.approx(order, abs=0.05)
     assert (found[found.statistic == mechanism.EXACT].error == 0).all()
 
 
@@ -71,14 +72,15 @@ def test_equation_3_orders_images_as_the_score_does_at_a_large_t(seed):
 
 def test_a_path_does_without_a_picture_that_cannot_be_had(tmp_path, monkeypatch):
     monkeypatch.setattr(mechanism, "log_scores", lambda *_: np.log([[0.1, 0.2], [0.3, 0.4]]))
+    monkeypatch.setattr(experiments, "curve_images", lambda *_: np.array([7, 1]))
     row = pd.Series({"set": "gaussian", "index": 1, "norm": 2.0})
     small = dataclasses.replace(profiles.get("demo"), images=30, holdout=10, epsilons=(0.0, 0.1))
-    drawn = mechanism.path_of(small, "densenet-bc-22-8", "shapes10", row)
+    drawn = mechanism.path_of(small.trained("densenet-bc-22-8", "shapes10"), row)
     assert drawn.picture is not None and drawn.picture.shape[-1] == 3
     assert drawn.scores.tolist() == pytest.approx([0.2, 0.4]) and drawn.gradient_norm == 2
     monkeypatch.setenv("ODINLIB_DATA", str(tmp_path))  # without CIFAR-10
     paper = dataclasses.replace(profiles.get("paper"), epsilons=(0.0, 0.1))
-    assert mechanism.path_of(paper, "densenet-bc-100-12", "cifar10", row).picture is None
+    assert mechanism.path_of(paper.trained("densenet-bc-100-12", "cifar10"), row).picture is None
 
 
 def test_changed_predictions_are_counted_from_the_unperturbed_image():

@@ -184,14 +184,6 @@ def test_sweep_uses_a_networks_own_gradients(network, images):
     assert Counting.calls == 1
 
 
-def test_responses_are_the_clean_logits_and_the_gradient_norms(network, images):
-    logits, norms = odin.responses(network, images, (1.0, 1000.0), batch=2)
-    assert torch.allclose(torch.tensor(logits), network(images).float())
-    for row, temperature in enumerate((1.0, 1000.0)):
-        gradient, _ = odin.input_gradient(network, images, temperature)
-        assert torch.allclose(torch.tensor(norms[row]), gradient.abs().flatten(1).sum(1).float())
-
-
 def test_tune_takes_the_least_fpr_then_auroc_then_the_smaller_setting():
     scores_in = torch.arange(20.0).expand(2, 2, 20).clone()
     scores_out = torch.full((2, 2, 10), 5.0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinlib import reference
+from odinlib import odin, reference
 from odinlib.errors import UserError
 from odinlib.reference import arithmetic, settings, statements, tuning
 from odinlib.reference.findings import SEVERITIES
@@ -260,8 +260,8 @@ CHECKS = {
     "decimals": arithmetic.check_decimals,
     "duplicate heading": tuning.check_headings,
     "tables disagree": tuning.check_across_tables,
-    "epsilon off grid": lambda cells: settings.check_off_grid(cells, "epsilon", settings.epsilon_grid()),
-    "temperature off grid": lambda cells: settings.check_off_grid(cells, "temperature", list(settings.TEMPERATURES)),
+    "epsilon off grid": lambda cells: settings.check_off_grid(cells, "epsilon", odin.PAPER_EPSILONS),
+    "temperature off grid": lambda cells: settings.check_off_grid(cells, "temperature", odin.PAPER_TEMPERATURES),
     "setting unreported": settings.check_unreported,
     "no scaling chosen": settings.check_unscaled,
     "no perturbation chosen": settings.check_unperturbed,

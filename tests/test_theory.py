@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odinlib import analysis, limits, odin, theory
+from odinlib import odin, theory
 from odinlib.errors import UserError
+from odinlib.measure import limits, moments
 
 GAPS = [0.3, 1.1, 2.0, 4.5]  # of an image, to four other classes
 LOGITS = torch.tensor([[7.0, *(7.0 - gap for gap in GAPS)]], dtype=torch.float64)
@@ -114,7 +115,7 @@ def test_slope_of_the_remainder(order, slope):
     temperatures = np.logspace(3, 6, 7)
     found = np.abs(limits.remainder(logits, temperatures, order))
     for image in found.T:
-        assert analysis.slope(temperatures, image) == pytest.approx(slope, abs=0.05)
+        assert moments.slope(temperatures, image) == pytest.approx(slope, abs=0.05)
 
 
 def test_remainder_is_the_difference_and_has_the_sign_and_size_that_are_proved():
@@ -209,15 +210,15 @@ def test_with_two_classes_the_temperature_changes_nothing():
 def test_the_counter_example():
     """Equal distributions of U1, and limits as different as can be: U1 alone cannot give the constant."""
     tight, wide = (0.0, 0.5), (0.5, 0.0)
-    u1 = [[analysis.u1(logits) for logits in limits.tied(*spreads)] for spreads in (tight, wide)]
+    u1 = [[moments.u1(logits) for logits in limits.tied(*spreads)] for spreads in (tight, wide)]
     assert all(torch.equal(a, b) for a, b in zip(*u1, strict=True))
     for t in (1.0, 10.0, 1e3, 1e5):
         assert limits.detection_error(*limits.tied(*tight), t) == pytest.approx(0.025)
         assert limits.detection_error(*limits.tied(*wide), t) == pytest.approx(0.525)
     inside, outside = limits.tied(*wide)
-    threshold = torch.sort(analysis.u1(inside)).values[math.floor(0.05 * len(inside))]
-    assert (analysis.u1(outside) > threshold).double().mean() == 0  # what the proof takes for the limit's FPR
-    assert (analysis.u1(inside) > threshold).double().mean().item() == pytest.approx(0.95, abs=0.0011)
+    threshold = torch.sort(moments.u1(inside)).values[math.floor(0.05 * len(inside))]
+    assert (moments.u1(outside) > threshold).double().mean() == 0  # what the proof takes for the limit's FPR
+    assert (moments.u1(inside) > threshold).double().mean().item() == pytest.approx(0.95, abs=0.0011)
 
 
 @pytest.mark.parametrize(

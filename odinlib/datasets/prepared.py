@@ -170,8 +170,9 @@ _NAME = re.compile(
 
 
 def data_dir() -> Path:
-    """The folder of prepared sets: `ODINLIB_DATA`, by default `data` in the current folder."""
-    return Path(os.environ.get("ODINLIB_DATA") or "data")
+    """The folder of prepared sets: `$ODINLIB_DATA`, by default `data` beside this package, as `results` is."""
+    root = os.environ.get("ODINLIB_DATA")
+    return Path(root) if root else Path(__file__).resolve().parent.parent.parent / "data"
 
 
 def names() -> tuple[str, ...]:

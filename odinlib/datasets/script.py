@@ -1,8 +1,11 @@
 """What makes a data script of a function: its options, and errors in one line."""
 
 import functools
+import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import click
@@ -56,6 +59,18 @@ def command(
         return click.option("--source", type=click.Path(path_type=Path), help=help)(made)
 
     return decorate
+
+
+def load(path: Path) -> ModuleType:
+    """The data script at `path` as a module of a private name: scripts are called `all` or `mnist`, as others are."""
+    name = f"_odinlib_data_script_{path.stem}"
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        sys.modules[name] = module
+    return sys.modules[name]
 
 
 def _as_released(function: Callable[..., None]) -> Callable[..., None]:

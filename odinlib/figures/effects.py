@@ -1,6 +1,6 @@
 """What temperature and perturbation do to detection: Figures 3, 4, 7, 8 and 9.
 
-Every function takes frames of `odinlib.effects`: a row for each out-of-distribution set and each value of the axis,
+Every function takes frames of `measure.effects`: a row for each out-of-distribution set and each value of the axis,
 measures in percent. A set has the same colour and marker in all of them.
 """
 

@@ -1,6 +1,6 @@
 """What the threshold and the choice of T and epsilon do: Figures 13, 14 and 15 and the price of each way to choose.
 
-Every function takes what `odinlib.effects` measured; rates are in percent.
+Every function takes what `measure.effects` measured; rates are in percent.
 """
 
 from collections.abc import Mapping

@@ -20,6 +20,8 @@ from odinlib.errors import Missing, UserError
 from odinlib.measure import discrepancy
 from odinlib.profiles import Profile
 
+_OPTIONS = {"pixels": "unit", "permutations": 999, "subsample": 1000}  # the usual ones
+
 
 @dataclass(frozen=True)
 class Distance:
@@ -72,7 +74,7 @@ def distance(
         Missing: it is not recorded, and this profile only reads, or the images are not there.
     """
 
-    path, config = _path_and_config(profile, id_set, ood_set, pixels, permutations, subsample)
+    where, config = _path_and_config(profile, id_set, ood_set, pixels, permutations, subsample)
 
     def compute() -> Mapping[str, np.ndarray]:
         v, w = (_images(profile, name, id_set) for name in (id_set, ood_set))
@@ -103,25 +105,25 @@ def distance(
         return {name: np.array(value) for name, value in dataclasses.asdict(found).items()}
 
     try:
-        held = artefacts.load(path, config).arrays
+        held = artefacts.load(where, config).arrays
     except (FileNotFoundError, artefacts.Refused) as why:
         if not profile.compute:
             if isinstance(why, artefacts.Refused):
                 raise
             remedy = "appendix G's page makes it with `-p compute True` where the images are"
-            raise Missing(f"{path} is not recorded", remedy=remedy) from None
+            raise Missing(f"{where} is not recorded", remedy=remedy) from None
         start = time.perf_counter()
         held = dict(compute())
-        with artefacts.locked(path):
-            artefacts.save(path, held, config, artefacts.provenance(seconds=time.perf_counter() - start))
+        with artefacts.locked(where):
+            artefacts.save(where, held, config, artefacts.provenance(seconds=time.perf_counter() - start))
     return Distance(**{name: value.item() for name, value in held.items()})
 
 
 def is_recorded(profile: Profile, id_set: str, ood_set: str) -> bool:
     """Whether the distance between two sets is there, with the usual options."""
-    path, config = _path_and_config(profile, id_set, ood_set)
+    where, config = _path_and_config(profile, id_set, ood_set)
     with contextlib.suppress(FileNotFoundError):
-        return bool(artefacts.load(path, config).arrays)
+        return bool(artefacts.load(where, config).arrays)
     return False
 
 
@@ -131,11 +133,17 @@ def _path_and_config(
     measured = {"sets": (id_set, ood_set), "images": profile.images, "seed": profile.seed, "pixels": pixels}
     options = {"permutations": permutations, "subsample": subsample}
     config = {**measured, **options, "part": "inner", "kind": "distance", "format": store.FORMAT}
+    return path(profile, config), config
+
+
+def path(profile: Profile, config: Mapping[str, Any]) -> Path:
+    """Where a distance lies, by its header: options that are not the usual ones are part of its name."""
     default = profiles.PROFILES.get(profile.name, profile)
-    told = [] if (pixels, permutations, subsample) == ("unit", 999, 1000) else [pixels, permutations, subsample]
-    told += [] if (profile.images, profile.seed) == (default.images, default.seed) else [profile.images, profile.seed]
-    stem = "_".join(map(str, (ood_set, *told)))
-    return profile.folder / "distances" / id_set / f"{stem}.npz", config
+    options, drawn = ([config[key] for key in keys] for keys in (_OPTIONS, ("images", "seed")))
+    told = [] if options == list(_OPTIONS.values()) else options
+    told += [] if drawn == [default.images, default.seed] else drawn
+    stem = "_".join(map(str, (config["sets"][1], *told)))
+    return profile.folder / "distances" / config["sets"][0] / f"{stem}.npz"
 
 
 def _images(profile: Profile, name: str, id_set: str) -> np.ndarray:

@@ -39,15 +39,14 @@ def epsilon_effect(of: Trained, ood_sets: Sequence[str], temperature: float) -> 
     Args:
         of: the network; its profile's epsilons are the axis.
         ood_sets: a curve each.
-        temperature: one of `experiments.curve_temperatures`.
+        temperature: 1, the profile's fixed temperature, or any other one at which curves are recorded.
 
     Returns:
         Columns ood_set, epsilon and the five measures.
     """
-    row = experiments.curve_temperatures(of.profile).index(temperature)
 
     def scores(images: str) -> torch.Tensor:
-        return experiments.curve(of, images)[row]
+        return experiments.curve(of, images, (temperature,))[0]
 
     scores_in = scores(of.id_set)
     return _curves(of, ood_sets, "epsilon", of.profile.epsilons, lambda ood_set: (scores_in, scores(ood_set)))

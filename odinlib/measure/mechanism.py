@@ -80,7 +80,7 @@ def quantities(of: Trained, sets: Sequence[str]) -> pd.DataFrame:
 def on_curves(of: Trained, images: pd.DataFrame) -> pd.DataFrame:
     """The rows of `quantities` whose images are also behind the curves over epsilon."""
     rows = [
-        part[part["index"].isin(experiments.curve_images(_at_large(of), name))] for name, part in images.groupby("set")
+        part[part["index"].isin(experiments.curve_images(of, name, (LARGE,)))] for name, part in images.groupby("set")
     ]
     return pd.concat(rows).sort_index()
 
@@ -230,18 +230,9 @@ def expansion(logits_in: Tensor, logits_out: Tensor, temperatures: Sequence[floa
 # --- Perturbation -----------------------------------------------------------------------------------------------------
 
 
-def _at_large(of: Trained) -> Trained:
-    """The network with the curves at the temperature that gradient norms are recorded at, whatever is drawn else."""
-    return of.among(fixed_temperature=LARGE)
-
-
 def log_scores(of: Trained, images: str, temperature: float = LARGE) -> np.ndarray:
-    """log S(x~; T) of test images for every epsilon of the profile [B, n], at T = 1 or 1000, from the curves there."""
-    of = _at_large(of)
-    if temperature not in experiments.curve_temperatures(of.profile):
-        raise UserError(f"temperature is {temperature:g}", expected=f"1 or {LARGE:g}, at which gradients are recorded")
-    row = experiments.curve_temperatures(of.profile).index(temperature)
-    margins = experiments.curve(of, images)[row].double()
+    """log S(x~; T) of test images for every epsilon of the profile [B, n], from the recorded curves."""
+    margins = experiments.curve(of, images, (temperature,))[0].double()
     return torch.nn.functional.logsigmoid(margins / temperature - np.log(experiments.class_count(of) - 1)).numpy()
 
 
@@ -255,7 +246,7 @@ def path_of(of: Trained, row: pd.Series) -> Path:
     if embedded.known(images) or images in datasets.NOISE:
         with contextlib.suppress(Missing):  # noise has the shape of the ID set's images, which may not be here
             picture = store.image_set(of.profile, images, of.id_set).images[index]
-    place = int(np.flatnonzero(experiments.curve_images(_at_large(of), images) == index)[0])
+    place = int(np.flatnonzero(experiments.curve_images(of, images, (LARGE,)) == index)[0])
     scores = np.exp(log_scores(of, images)[:, place])
     return Path(datasets.title(images), np.array(of.profile.epsilons), scores, float(row["norm"]), picture)
 
@@ -266,12 +257,19 @@ def gains(of: Trained, images: str, temperature: float = LARGE) -> tuple[np.ndar
     Returns:
         The profile's epsilons above 0 [B]; log S(x~; T) - log S(x; T) [B, n]; epsilon times the gradient's 1-norm
         [B, n].
+
+    Raises:
+        Missing: the norms are recorded at T = 1 and 1000, and it is neither.
     """
+    if temperature not in (1, LARGE):
+        raise Missing(
+            f"gradient norms at T = {temperature:g} are not recorded", expected=f"a temperature of 1 or {LARGE:g}"
+        )
     epsilons = np.array(of.profile.epsilons)
     if 0 not in epsilons or len(epsilons) < 2:
         raise UserError(f"epsilons are {of.profile.epsilons}", expected="0 and at least one value above it")
     scores = log_scores(of, images, temperature)
-    found = store.clean(of, images, experiments.curve_images(_at_large(of), images))
+    found = store.clean(of, images, experiments.curve_images(of, images, (temperature,)))
     norms = found.gradient_norm_1 if temperature == 1 else found.gradient_norm_1000
     above = epsilons > 0
     return (

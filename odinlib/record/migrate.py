@@ -13,6 +13,7 @@ from typing import Any
 from odinlib import artefacts, datasets, profiles, splits, store
 from odinlib.artefacts import Artefact
 from odinlib.errors import UserError
+from odinlib.measure import distances
 from odinlib.profiles import Profile
 
 #: What sets are called now that were made here, since their old names are those of the sets that the authors released.
@@ -33,11 +34,11 @@ def migrate(profile: Profile) -> Iterator[str]:
     Raises:
         UserError: an artefact is damaged, or does not say enough.
     """
-    old = [path for path in sorted(profile.folder.rglob("*.npz")) if artefacts.load_header(path).get("format") == 1]
+    old = [path for path in _artefacts(profile) if artefacts.load_header(path).get("format") == 1]
     cards = [path for path in sorted((profile.folder / "networks").glob("*.json")) if "training" not in _card(path)]
     if old or cards:
         (profile.folder / artefacts.MANIFEST).unlink(missing_ok=True)
-    totals = _totals(old)
+    totals = _totals(profile)
     for path in old:
         found = artefacts.load(path)
         config = _config(found, totals)
@@ -60,6 +61,11 @@ def migrate(profile: Profile) -> Iterator[str]:
         yield f"{path.relative_to(profile.folder)} -> {target.relative_to(profile.folder)}"
 
 
+def _artefacts(profile: Profile) -> list[Path]:
+    """The finished artefacts of a profile; shards of unfinished ones are nobody's by now."""
+    return [path for path in sorted(profile.folder.rglob("*.npz")) if ".shards" not in path.parent.suffixes]
+
+
 def _card(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text())
     return found
@@ -75,13 +81,18 @@ def _training(made: Mapping[str, Any]) -> str:
     return _ORIGINS[origin]
 
 
-def _totals(old: list[Path]) -> dict[str, int]:
-    """How many images each set had, from the responses to all of it."""
+def _totals(profile: Profile) -> dict[str, int]:
+    """How many images each set had, by its present name: from what is recorded of all of it, in either format."""
     found = {}
-    for path in old:
-        artefact = artefacts.load(path)
-        if artefact.config["kind"] == "responses" and artefact.config["images"] is None:
-            found[artefact.config["set"]] = artefact.arrays["logits"].shape[-1]
+    for path in _artefacts(profile):
+        config = artefacts.load_header(path)
+        if config.get("kind") == "distance" or "set" not in config:
+            continue
+        name = RENAMED.get(config["set"], config["set"])
+        if "drawn" in config:
+            found[name] = config["drawn"]["of"]
+        elif config["images"] is None and config["kind"] in ("responses", "scores"):  # all images, or all to test
+            found[name] = artefacts.load(path).arrays[_first(config)].shape[-1] + config.get("holdout", 0)
     return found
 
 
@@ -94,12 +105,15 @@ def _config(found: Artefact, totals: Mapping[str, int]) -> dict[str, Any]:
         return {**kept, "sets": sets, "part": "inner", "kind": "distance", "format": store.FORMAT}
     if old["images"] is not None:
         raise UserError(f"{old['set']} is recorded in part", expected="whole sets", remedy="record it again")
-    name, seed, count = old["set"], old["seed"], found.arrays[_first(found)].shape[-1]
+    name, seed, count = old["set"], old["seed"], found.arrays[_first(old)].shape[-1]
     start = {"grid": old.get("from", 0), "responses": 0}.get(old["kind"], old.get("holdout", 0))
     drawn = splits.draw(old.get("split", "first"), name, seed)
     if old["kind"] == "responses":
         drawn = splits.Draw("first")
-    total = totals.get(name, totals.get(datasets_base(name), start + count))
+    present = RENAMED.get(name, name)
+    total = totals.get(present, totals.get(_base(present)))
+    if total is None:
+        raise UserError(f"nothing tells how many images {name} has", expected="its responses or scores beside it")
     settings: dict[str, Any] = {"kind": "responses"}
     if old["kind"] != "responses":
         temperatures, epsilons = (old.get(f"{axis}s", [old.get(axis)]) for axis in ("temperature", "epsilon"))
@@ -108,7 +122,7 @@ def _config(found: Artefact, totals: Mapping[str, int]) -> dict[str, Any]:
     return {
         "format": store.FORMAT,
         "network": {**network, "training": _training(old["network"])},
-        "set": RENAMED.get(name, name),
+        "set": present,
         **({"noise_seed": seed} if name in datasets.NOISE else {}),
         "drawn": {**drawn.as_header(), "start": start, "stop": start + count, "of": total},
         "inputs": found.provenance.get("inputs", {}),
@@ -116,13 +130,14 @@ def _config(found: Artefact, totals: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def datasets_base(name: str) -> str:
-    """The set that a resampled variant of format 1 was made of: it had as many images."""
-    return next((base for base in RENAMED if name.startswith(f"{base}-")), name)
+def _base(name: str) -> str:
+    """The present name of the set that a variant by another filter was made of: it had as many images."""
+    return next((now for was, now in RENAMED.items() if name.startswith(f"{was}-")), name)
 
 
-def _first(found: Artefact) -> str:
-    return "logits" if "logits" in found.arrays else "scores"
+def _first(config: Mapping[str, Any]) -> str:
+    """The array whose last axis counts the images."""
+    return "logits" if config["kind"] == "responses" else "scores"
 
 
 def _provenance(found: Artefact) -> dict[str, Any]:
@@ -132,7 +147,7 @@ def _provenance(found: Artefact) -> dict[str, Any]:
 def _path(profile: Profile, path: Path, config: Mapping[str, Any]) -> Path:
     """Where an artefact lies in format 2: under its training and the present name of its set."""
     if config["kind"] == "distance":
-        return path.with_name(f"{config['sets'][1]}.npz")
+        return distances.path(profile, config)
     network = config["network"]
     key = f"{network['network']}_{network['id_set']}_{network['training']}"
     rest = path.name

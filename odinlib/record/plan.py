@@ -139,7 +139,7 @@ def is_recorded(of: Trained, item: Item) -> bool:
         if item.kind == "distance":
             return distances.is_recorded(reading.profile, of.id_set, item.images)
         if item.kind == "responses":
-            return bool(store.recorded(reading, item.images, "responses"))
+            return bool(store.has_responses(reading, item.images).all())
         if item.kind == "curve":
             return bool(experiments.predictions(reading, item.images).shape[-1])
         if item.kind == "grid":

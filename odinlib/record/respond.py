@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from odinlib import experiments
+from odinlib import datasets, experiments
 from odinlib.errors import Missing
 from odinlib.profiles import Trained
 from odinlib.record.plan import Item, make, plan
@@ -17,12 +17,13 @@ def respond(of: Trained, only: Sequence[str] | None = None, at: Sequence[Setting
 
     Args:
         of: the network; its profile must compute.
-        only: sets, where not all are wanted.
+        only: sets, where not all are wanted; they need not be among the profile's.
         at: settings (T, epsilon) whose scores are all that is wanted; none: the whole plan.
 
     Raises:
         Missing: the network, or its own set, cannot be had here.
     """
+    of = _with_sets(of, only or ())
     absent: set[str] = set()
     done: set[Item] = set()
     while items := [item for item in _wanted(of, only, at, absent) if item not in done]:
@@ -48,6 +49,17 @@ def _wanted(of: Trained, only: Sequence[str] | None, at: Sequence[Setting], abse
     items = plan(of, frozenset(absent))
     known = [item for item in items if item.kind != "scores" or item.setting is not None]
     return [item for item in known if only is None or item.images in only]
+
+
+def _with_sets(of: Trained, only: Sequence[str]) -> Trained:
+    """The network under a profile whose tables have these sets too, where nothing is planned of them."""
+    for images in only:
+        datasets.title(images)  # which refuses what is no set
+    further = [images for images in only if images not in plan_sets(of)]
+    if not further:
+        return of
+    sets = {**of.profile.ood_sets, of.id_set: (*of.profile.ood_sets[of.id_set], *further)}
+    return of.among(ood_sets=sets)
 
 
 def plan_sets(of: Trained) -> list[str]:

@@ -168,7 +168,7 @@ def check_own_best(cells: pd.DataFrame) -> Check:
                     own["printed"].iloc[0],
                     best["printed"],
                     own["value"].iloc[0] - best["value"],
-                    f"The setting chosen on {title(best['tuning_set'])} detects this set better than itsown.",
+                    f"The setting chosen on {title(best['tuning_set'])} detects this set better than its own.",
                 )
             )
     return Check("own setting not best", "Is each set's own setting the best for it?", len(groups), findings)

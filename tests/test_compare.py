@@ -1,0 +1,95 @@
+"""The paper's number beside ours, with a verdict whose rule is stated once."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from measured import DENSENET, papers, rows
+
+from odinlib import compare, profiles, reference
+
+PAPER, DEMO = profiles.get("paper"), profiles.get("demo")
+
+
+# --- The verdict ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ours", "low", "high", "paper", "told"),
+    [
+        (34.0, 33.5, 34.5, "34.5", "reproduced"),
+        (34.0, 33.5, 34.5, "34.55", "near"),  # half a unit of the last of two digits is 0.005
+        (34.0, 33.5, 34.5, "34.505", "near"),
+        (34.0, 33.25, 34.5, "33.2", "reproduced"),  # 33.2 may have been 33.25
+        (34.0, 33.26, 34.5, "33.2", "near"),
+        (34.0, 33.5, 34.0, "34", "reproduced"),
+        (34.0, 33.0, 33.5, "34", "reproduced"),  # a whole number may be half a point off
+        (30.0, 29.9, 30.1, "32.0", "near"),
+        (30.0, 29.9, 30.1, "28.0", "near"),
+        (30.0, 29.9, 30.1, "32.1", "differs"),
+        (30.0, 29.9, 30.1, "27.9", "differs"),
+        (30.0, 20.0, 40.0, "39.9", "reproduced"),  # a wide interval is no evidence against the paper
+    ],
+)
+def test_the_verdict_at_its_boundaries(ours, low, high, paper, told):
+    assert compare.verdict(ours, low, high, paper) == told
+
+
+@given(st.floats(0, 100), st.floats(0, 3), st.integers(0, 1000))
+def test_verdicts_follow_the_distance(ours, width, tenths):
+    paper = f"{tenths / 10:.1f}"
+    told = compare.verdict(ours, ours - width, ours + width, paper)
+    distance = abs(ours - float(paper))
+    if distance <= width:
+        assert told == "reproduced"
+    if distance > max(width + 0.06, compare.NEAR):
+        assert told == "differs"
+    if told == "near":
+        assert width <= distance <= compare.NEAR
+
+
+# --- The comparison ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("shift", "told"), [(0, "reproduced"), (1.9, "near"), (-1.9, "near"), (2.5, "differs")])
+def test_the_papers_own_numbers_are_compared_with_themselves(shift, told):
+    key = (DENSENET, "cifar10", "tinyimagenet-crop")
+    measured = rows(*key, {method: value + shift for method, value in papers(*key).items()})
+    compared = compare.comparison(PAPER, measured)
+    assert set(compared.verdict) == {told}
+    assert compared.difference.tolist() == pytest.approx([shift] * 10)
+    assert compared.paper.tolist()[:2] == ["34.7", "4.3"]
+
+
+def test_the_table_decides_between_two_printed_numbers():
+    """Table 10 and Table 2 disagree about ODIN on LSUN (crop)."""
+    both = {
+        reference.lookup(DENSENET, "cifar10", "lsun-crop", "odin", "fpr", table=2),
+        reference.lookup(DENSENET, "cifar10", "lsun-crop", "odin", "fpr", table=10, tuning_set="lsun-crop"),
+    }
+    assert both == {"8.7", "8.1"}
+    measured = rows(DENSENET, "cifar10", "lsun-crop", {("odin", "fpr"): 8.7}, width=0)
+    assert compare.comparison(PAPER, measured, table=2).paper.item() == "8.7"
+
+
+def test_what_the_paper_does_not_print():
+    compared = compare.comparison(PAPER, rows(DENSENET, "cifar10", "mnist", {("odin", "fpr"): 5.0}))
+    assert compared.verdict.item() == "not in the paper"
+    assert compared.paper.item() is None and math.isnan(compared.difference.item())
+
+
+@pytest.mark.parametrize(
+    ("odins", "told"), [(20.0, "same direction"), (60.0, "other direction"), (50.0, "other direction")]
+)
+def test_a_stand_in_is_compared_by_direction_only(odins, told):
+    key = (DEMO.networks[0], DEMO.id_sets[0], DEMO.ood_sets[DEMO.id_sets[0]][0])
+    compared = compare.comparison(DEMO, rows(*key, {("baseline", "fpr"): 50.0, ("odin", "fpr"): odins}))
+    assert list(compared.verdict) == ["not comparable", told]
+    assert list(compared.paper) == ["34.7", "4.3"]
+
+
+def test_a_stand_in_set_with_the_papers_network_is_no_paper_number():
+    key = (DENSENET, "cifar10", "scenes-resize")
+    values = papers(DENSENET, "cifar10", "lsun-resize")
+    assert set(compare.comparison(PAPER, rows(*key, values)).verdict) == {"not comparable", "same direction"}

@@ -1,0 +1,108 @@
+"""A network is trained once, is what its name says, and comes with a card."""
+
+import dataclasses
+import json
+import multiprocessing
+
+import pytest
+import torch
+
+from odinlib import artefacts, experiments, profiles, store, trained
+from odinlib.errors import Missing
+from odinlib.networks import train as training
+from odinlib.networks import weights
+
+NET, ID = "mlp-16x1", "digits"
+
+
+def test_a_network_is_trained_where_it_is_not_there_and_then_read(tiny, monkeypatch):
+    of = tiny.trained(NET, ID)
+    made = trained.network(of)
+    assert trained.path(of) == tiny.folder / "networks" / f"{NET}_{ID}_seed0.safetensors"
+    card = trained.card(of)
+    assert (card["training"], card["id_set"], card["seed"]) == ("seed0", ID, 0)
+    assert card["recipe"] == json.loads(json.dumps(dataclasses.asdict(tiny.recipe(NET))))
+    monkeypatch.setattr(training, "train", None)
+    trained._network.cache_clear()
+    again = trained.network(of)
+    assert all(torch.equal(a, b) for a, b in zip(made.parameters(), again.parameters(), strict=True))
+
+
+def test_another_seed_or_recipe_is_another_training_beside_the_first(tiny):
+    of = tiny.trained(NET, ID)
+    trained.network(of)
+    before = {path: path.read_bytes() for path in (tiny.folder / "networks").iterdir()}
+    recipes = {"mlp": training.Recipe(epochs=1, batch=64, weight_decay=0.0)}
+    for changes in ({"seed": 1}, {"recipes": recipes}):
+        other = dataclasses.replace(tiny, **changes).trained(NET, ID)
+        trained.network(other)
+        assert other.key != of.key and trained.card(other)["training"] == other.training
+    assert {path: path.read_bytes() for path in before} == before
+    assert len(list((tiny.folder / "networks").glob("*.safetensors"))) == 3
+
+
+def test_the_error_is_that_of_the_weights_on_all_test_images(tiny):
+    of = dataclasses.replace(tiny, images=None).trained(NET, ID)
+    assert experiments.test_error(of) == pytest.approx(1 - trained.card(of)["accuracy"])
+
+
+def test_foreign_weights_are_asked_for(tiny):
+    foreign = dataclasses.replace(tiny, trainings={f"{NET}_{ID}": "third-party"})
+    whose = profiles.TRAININGS["third-party"]
+    with pytest.raises(Missing, match=rf"{NET}_{ID}_third-party\S* is not there.*{whose}.*odin import-weights"):
+        trained.network(foreign.trained(NET, ID))
+
+
+def test_a_profile_that_only_reads_names_the_command(tiny):
+    reading = dataclasses.replace(tiny, compute=False)
+    with pytest.raises(Missing, match=f"`odin train --profile tiny --network {NET} --id-set {ID}`"):
+        trained.network(reading.trained(NET, ID))
+
+
+def test_weights_of_another_recipe_are_refused(tiny):
+    of = tiny.trained(NET, ID)
+    network = trained.network(of)
+    _, card = weights.load_weights(trained.path(of))
+    weights.save_weights(network, trained.path(of), {**card, "recipe": {**card["recipe"], "epochs": 99}})
+    with pytest.raises(artefacts.Refused, match="was trained with another recipe"):
+        trained.network(of)
+
+
+def test_a_header_says_what_the_weights_depend_on_and_nothing_else(tiny):
+    own = trained.header(tiny.trained(NET, ID))
+    assert own.keys() == {"network", "id_set", "training", "recipe"}
+    foreign = trained.header(tiny.trained(NET, ID, "authors"))
+    assert foreign == {"network": NET, "id_set": ID, "training": "authors"}
+    for changes in ({"holdout": 30}, {"images": 50}, {"split": "first"}, {"temperatures": (1.0,)}, {"device": "auto"}):
+        assert trained.header(dataclasses.replace(tiny, **changes).trained(NET, ID)) == own
+
+
+def _train(profile, folder, go, results):
+    import os
+
+    os.environ["ODINLIB_RESULTS"] = folder
+    profiles.PROFILES["tiny"] = profile
+    epochs, plain = [], training.train
+    training.train = lambda *args, **options: epochs.append(1) or plain(*args, **options)
+    go.wait()
+    trained.network(profile.trained(NET, ID))
+    results.put(len(epochs))
+
+
+def test_two_jobs_train_a_network_once(tiny):
+    """Whoever comes second waits, and finds it there."""
+    spawn = multiprocessing.get_context("spawn")
+    go, results = spawn.Event(), spawn.Queue()
+    arguments = (tiny, str(tiny.folder.parent), go, results)
+    jobs = [spawn.Process(target=_train, args=arguments) for _ in range(2)]
+    for job in jobs:
+        job.start()
+    go.set()
+    counts = [results.get(timeout=120) for _ in jobs]
+    for job in jobs:
+        job.join(timeout=120)
+        assert job.exitcode == 0
+    assert sorted(counts) == [0, 1]
+    left = {path.name for path in (tiny.folder / "networks").iterdir()}
+    assert left == {f"{NET}_{ID}_seed0{suffix}" for suffix in (".safetensors", ".json")}
+    assert store.responses(tiny.trained(NET, ID), ID).logits.shape == (60, 10)
