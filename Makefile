@@ -11,10 +11,10 @@ READY := .venv/ready
 unexport JUPYTER_PATH JUPYTER_PREFER_ENV_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book record demo paper test slurm bench lint lock clean distclean
+.PHONY: help setup book record demo paper test test-data slurm bench lint lock clean distclean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## .venv with the pinned requirements and the package
 
@@ -47,6 +47,9 @@ paper: $(READY) ## compute the record itself: hours on a GPU, days without (RAW=
 test: $(READY) lint ## every check: style, types, library, notebooks, the built book (ARGS=pytest's options)
 	@sh tests/chromium.sh
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile $(ARGS)
+
+test-data: $(READY) ## the tests on real data, on all images (ODINLIB_DATA=prepared sets, ODINLIB_CHECKPOINTS=folders of weights)
+	ODINLIB_TEST_ALL=1 $(BIN)/python -m pytest -m data $(ARGS)
 
 slurm: $(READY) ## the Snakefile's jobs on a Slurm of one node, started for it (root on Debian)
 	tests/slurm.sh

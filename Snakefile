@@ -34,25 +34,28 @@ wildcard_constraints:
     page="[^/]+",
 
 
-def responded(profile):
-    """That all networks of a profile have answered."""
+def done(profile, what):
+    """That all networks of a profile are `trained`, or have `responded`."""
     jobs = record.jobs(profiles.get(profile))
-    return [f"{DONE}.responded".format(profile=profile, network=of.network, id_set=of.id_set) for of in jobs]
+    return [f"{DONE}.{what}".format(profile=profile, network=of.network, id_set=of.id_set) for of in jobs]
 
 
 def needed(page, profile):
     """What must be there before a page runs: pages that share results must not compute them at the same time."""
-    sources = graph.modules(f"notebooks/{page}.ipynb")
-    if page == "benchmarks":
+    source = f"notebooks/{page}.ipynb"
+    sources, told = graph.modules(source), graph.needs(source)
+    if "benchmarks" in told:
         sources += [str(path) for path in Path("benchmarks/results").glob("*.json")]
+    if "network" in told:
+        sources += done("demo", "trained")[:1]
     if profile not in profiles.PROFILES or not any(path.endswith("experiments.py") for path in sources):
         return sources
     chosen, manifest = profiles.get(profile), profiles.get(profile).folder / "MANIFEST.json"
     if chosen.compute:
-        return sources + responded(profile)
+        return sources + done(profile, "responded")
     # The record is what there is, and for pictures of images the first network of the profile that gives them.
-    pictures = chosen.pictures if "with_pictures" in Path(f"notebooks/{page}.ipynb").read_text() else None
-    return sources + [str(manifest)] * manifest.exists() + (responded(pictures)[:1] if pictures else [])
+    pictures = chosen.pictures if "pictures" in told else None
+    return sources + [str(manifest)] * manifest.exists() + (done(pictures, "responded")[:1] if pictures else [])
 
 
 rule all:
@@ -62,7 +65,7 @@ rule all:
 
 rule jobs:
     input:
-        responded(config.get("profile", "demo")),
+        done(config.get("profile", "demo"), "responded"),
 
 
 rule train:

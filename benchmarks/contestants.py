@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odinlib import odin
-from odinlib.networks import build
+from odinlib.networks import build, engines
 from odinlib.networks.fast import fast
 from odinlib.networks.weights import import_checkpoint, load_weights
 
@@ -20,6 +20,7 @@ TEMPERATURES, EPSILONS = odin.PAPER_TEMPERATURES, odin.PAPER_EPSILONS
 SETTINGS = len(TEMPERATURES) * len(EPSILONS)
 MOVED = SETTINGS - len(TEMPERATURES)  # settings with an epsilon above 0
 FLOAT32, BFLOAT16, ALONE = "engine, float32", "engine, bfloat16", "one image at a time"
+FAST = "fast, {}"  # the engine by PyTorch's operations, where another one is in use
 PLAIN = "plain module, passes shared, batch {}"
 OOD = "pytorch-ood"
 Pass = Callable[[Tensor], object]
@@ -114,9 +115,14 @@ def the_network(arguments: argparse.Namespace, trainable: bool = False, channels
 def contestants(arguments: argparse.Namespace) -> dict[str, Callable[[], Contestant]]:
     """Each by its name, made when it is needed."""
     network = functools.partial(the_network, arguments)
+    others = [p for p in engines.PRECISIONS if fast(network(), p).engine == "planar"]
     found = {
         FLOAT32: lambda: shared(fast(network()), 32),
         BFLOAT16: lambda: shared(fast(network(), "bfloat16"), 32),
+        **{
+            FAST.format(p): functools.partial(lambda p: shared(fast(network(), p, engine="fast"), 32), p)
+            for p in others
+        },
         **{PLAIN.format(n): functools.partial(lambda n: shared(network(), n), n) for n in (8, 16, 32)},
         "plain loop over settings, batch 16": lambda: loop(network(), 16),
         ALONE: lambda: one_by_one(network(trainable=True, channels_last=False)),

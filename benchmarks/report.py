@@ -11,7 +11,7 @@ from sweep import MANY, best_plain, ratio
 HEAD = """# Benchmarks
 
 What one image costs: ODIN at one setting (T = 1000, epsilon = 0.0014) and at all {settings} of the paper's grid, by
-this library's engine (`odinlib/networks/fast.py`) and by others, on the same images and weights, in one run.
+this library's engines (`odinlib/networks/fast.py`) and by others, on the same images and weights, in one run.
 
     make setup
     .venv/bin/pip install --no-deps pytorch-ood==0.4.0      # optional: a contestant
@@ -113,6 +113,33 @@ def times(run: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def engines(run: dict[str, Any]) -> str:
+    """Of each pass the least milliseconds, and the median ratios within a round."""
+    found = run["engines"]
+    names = list(next(iter(found["rows"].values())))
+    slower = names[:-1]
+    lines = [
+        f"**The engines**, pass by pass, in times of the processor (in use: {found['in_use']}):",
+        "",
+        f"| milliseconds an image | {' | '.join(names)} | {' | '.join(f'{name} / {names[-1]}' for name in slower)} |",
+        "|---" * (1 + len(names) + len(slower)) + "|",
+    ]
+    for what, times in found["rows"].items():
+        cells = [f"{min(times[name]):.2f}" for name in names]
+        cells += [f"{ratio(times[name], times[names[-1]]):.2f}" for name in slower]
+        lines.append(f"| {' | '.join([what, *cells])} |")
+    for precision, times in found["grids"].items():
+        cells = [f"{times[name]:.0f}" for name in names]
+        cells += [f"{times[name] / times[names[-1]]:.2f}" for name in slower]
+        lines.append(f"| {' | '.join([f'grid of {SETTINGS} settings, {precision}, added up', *cells])} |")
+    lines += ["", f"| from float64, in standard deviations | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+    for precision, table in found["errors"].items():
+        for what in table[names[0]]:
+            cells = [f"{table[name][what]:.0e}" for name in names]
+            lines.append(f"| {' | '.join([f'{precision}: {what}', *cells])} |")
+    return "\n".join([*lines, ""])
+
+
 def memory(run: dict[str, Any]) -> str:
     peaks = run["memory"]["peaks"]
     few, many = (peaks[f"{FLOAT32}, sweep of {count}"] for count in (32, MANY))
@@ -165,7 +192,8 @@ def whole_pair(run: dict[str, Any]) -> str:
 def told(provenance: dict[str, Any]) -> str:
     return (
         f"{provenance['hardware']}, {provenance['threads']} threads, PyTorch {provenance['torch']}, commit "
-        f"{provenance['commit']}, {provenance['date']}; {provenance['network']}, weights `{provenance['weights']}`."
+        f"{provenance['commit']}, {provenance['date']}; {provenance['network']}, weights `{provenance['weights']}`"
+        f"{'; engine ' + provenance['engine'] if 'engine' in provenance else ''}."
     )
 
 
@@ -173,4 +201,11 @@ def both(values: list[float] | None) -> str:
     return f"{min(values):.1f} / {statistics.median(values):.1f}" if values else "–"
 
 
-SECTIONS = {"times": times, "memory": memory, "measures": measures, "precision": precision, "whole_pair": whole_pair}
+SECTIONS = {
+    "times": times,
+    "engines": engines,
+    "memory": memory,
+    "measures": measures,
+    "precision": precision,
+    "whole_pair": whole_pair,
+}

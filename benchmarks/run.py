@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 from pathlib import Path
 
+import passes
 import precision
 import protocol
 import report
@@ -21,10 +22,11 @@ import torch
 from contestants import BFLOAT16, FLOAT32, the_network
 
 from odinlib import artefacts
+from odinlib.networks import engines
 from odinlib.networks.fast import fast
 
 RESULTS = Path(__file__).resolve().parent / "results"
-OOD_SETS = ["tinyimagenet-crop", "tinyimagenet-resize"]
+OOD_SETS = ["tinyimagenet-crop-drawn", "tinyimagenet-resize-nearest"]
 
 
 def main(words: list[str] | None = None) -> None:
@@ -41,7 +43,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=1000, help="images of each set in that comparison")
     parser.add_argument("--pair", choices=("float32", "bfloat16"), help="also run one whole pair of Table 2, in this")
     parser.add_argument("--scores", type=int, default=10000, help="of each kind and setting, for the measures")
-    parts = ("times", "memory", "measures", "precision", "pair")
+    parts = ("times", "engines", "memory", "measures", "precision", "pair")
     parser.add_argument("--only", action="append", choices=parts, help="this (and what else), kept with the others")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
@@ -61,11 +63,14 @@ def main(words: list[str] | None = None) -> None:
         threads=arguments.threads,
         weights=Path(arguments.weights).name if arguments.weights else "random",
         network=arguments.network,
+        engine=engines.in_use(),
         versions={name: importlib.metadata.version(name) for name in ("numpy", "scikit-learn")},
     )
     if wanted("times"):
         times = sweep.measure(arguments)
         found["times"] = {**times, "pair": protocol.estimate(times["contestants"]), "provenance": stamp}
+    if wanted("engines") and arguments.device == "cpu":
+        found["engines"] = {**passes.measure(arguments), "provenance": stamp}
     if wanted("measures"):
         found["measures"] = {**scoring.measure(210, arguments.scores, min(3, arguments.rounds)), "provenance": stamp}
     if wanted("memory"):

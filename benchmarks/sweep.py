@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from odinlib import odin
-from odinlib.networks.fast import FastDenseNet, fast
+from odinlib.networks import DenseNet, folded
+from odinlib.networks.fast import fast
 
 MANY = 512  # images through which memory must not grow
 
@@ -125,8 +126,8 @@ def floor(arguments: argparse.Namespace) -> tuple[int, int]:
     counter = FlopCounterMode(display=False)
     with counter, torch.no_grad():
         network(image)
-    form, maps, pixels = fast(network), 0, image.shape[-1] * image.shape[-2]
-    for stage in form.exact if isinstance(form, FastDenseNet) else ():
+    maps, pixels = 0, image.shape[-1] * image.shape[-2]
+    for stage in folded.stages(network, torch.float32) if isinstance(network, DenseNet) else ():
         for layer in stage.layers:
             grown, squeezed = layer.grow.shape[:2]
             maps += pixels * (3 * layer.width + 2 * squeezed + grown)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import click
 
-from odinlib.datasets import prepare
+from odinlib.datasets import released
 from odinlib.datasets.catalogue import PUBLISHED, RELEASED
 from odinlib.datasets.prepared import ENTRIES, data_dir
 from odinlib.datasets.script import command, load
-from odinlib.errors import UserError
+from odinlib.errors import Missing, UserError
 
 # The raw set that each script needs.
 NEEDS = {
@@ -30,21 +30,26 @@ NEEDS = {
 def main(ctx: click.Context, source: Path | None) -> None:
     """Prepare every set whose raw files lie in --source, by default the data folder's raw/; fetch nothing.
 
-    What cannot be made of what is there is told, and does not stop the rest.
+    What the paper's authors released of Tiny ImageNet, and does not lie there, is made of its test images. What cannot
+    be made of what is there is told, and does not stop the rest.
     """
     place = source or data_dir() / "raw"
     if not place.is_dir():
         raise UserError(f"{place} is no folder", expected="the folder above the raw sets")
     missing, failed = [], False
     for name, entry in RELEASED.items():
-        if lies_in(place, entry.layouts):
-            try:
-                prepare.published([name], place, None)
-            except UserError as error:
-                click.echo(f"error: {error}", err=True)
-                failed = True
-        else:
-            missing += [found for found in (name, f"{name}-inner") if found in ENTRIES]
+        try:
+            if lies_in(place, entry.layouts):
+                released.take([name], place)
+            elif name in released.REMADE and lies_in(place, PUBLISHED["tinyimagenet"].layouts):
+                released.remake(place, names=[name])
+            else:
+                missing += [found for found in (name, f"{name}-inner") if found in ENTRIES]
+        except Missing as error:
+            click.echo(f"without {name}: {error}", err=True)
+        except UserError as error:
+            click.echo(f"error: {error}", err=True)
+            failed = True
     for script, key in NEEDS.items():
         if lies_in(place, PUBLISHED[key].layouts):
             command_of = load(Path(__file__).with_name(f"{script}.py")).main

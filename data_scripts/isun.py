@@ -7,7 +7,7 @@ images names their folder with `--source` and makes isun-nearest.npz of them, or
 
 from pathlib import Path
 
-from odinlib.datasets import prepare
+from odinlib.datasets import prepare, released
 from odinlib.datasets.prepared import RESIZE_FILTER, Variant
 from odinlib.datasets.script import command
 
@@ -16,7 +16,7 @@ from odinlib.datasets.script import command
 def main(source: Path | None, filter: str, published: bool, decoder: str | None, jpeg: int | None, border: int) -> None:
     """Prepare iSUN from the authors' archive or a folder of the original images."""
     if published:
-        prepare.published(["isun"], source, decoder)
+        released.take(["isun"], source, decoder)
         return
     files = prepare.raw_files("isun", source, prepare.is_image)
     prepare.make("isun", files, {Variant("isun", filter, decoder, jpeg, border): prepare.resized(filter)})

@@ -11,7 +11,7 @@ name too.
 
 from pathlib import Path, PurePosixPath
 
-from odinlib.datasets import lmdb, prepare
+from odinlib.datasets import lmdb, prepare, released
 from odinlib.datasets.archives import RawFile
 from odinlib.datasets.prepared import RESIZE_FILTER
 from odinlib.datasets.script import command
@@ -29,7 +29,7 @@ def main(
 ) -> None:
     """Prepare sets from test_lmdb.zip (172 MB to fetch) or the authors' archives."""
     if published:
-        prepare.published(["lsun-crop", "lsun-resize"], source, decoder)
+        released.take(["lsun-crop", "lsun-resize"], source, decoder)
         return
     files = prepare.raw_files("lsun", source, lambda path: prepare.is_image(path) or path.name == "data.mdb")
     images = [image for file in files for image in _images(file)]

@@ -217,6 +217,14 @@ def in_shards(
     return {name: np.concatenate([part[name] for part in parts], axis=-1) for name in parts[0]}
 
 
+def begun(path: str | Path) -> dict[str, Any] | None:
+    """The configuration of a shard of the artefact at `path` that an earlier run left; None where there is none."""
+    for shard in sorted(_shards(path).glob("[0-9]*.npz")):
+        with contextlib.suppress(Refused):
+            return load_header(shard)
+    return None
+
+
 def forget_shards(path: str | Path) -> None:
     """Remove the shards of the artefact at `path`, where there are any."""
     shutil.rmtree(_shards(path), ignore_errors=True)

@@ -101,11 +101,11 @@ def data_sheet(name: str, output: Path, split: str, seed: int) -> None:
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 def run(page: Path, parameter: tuple[tuple[str, str], ...], output: Path | None, quiet: bool) -> None:
     """Run the notebook PAGE with papermill, checking its parameters first."""
-    from odinlib.book import page as pages
+    from odinlib.book import execution, parameters
 
     output = output or Path("build/runs") / page.name
-    given = {name: pages.parse(value) for name, value in parameter}
-    pages.execute(page, output, given, progress=not quiet)
+    given = {name: parameters.parse(value) for name, value in parameter}
+    execution.execute(page, output, given, progress=not quiet)
     click.echo(output)
 
 
@@ -222,9 +222,9 @@ def respond(
 ) -> None:
     """Record all that the book needs of a network's answers to its sets. Stopped, it continues."""
     from odinlib import profiles, record
-    from odinlib.book import page
+    from odinlib.book import parameters
 
-    given = profiles.of_page({name: page.parse(value) for name, value in parameter})
+    given = profiles.of_page({name: parameters.parse(value) for name, value in parameter})
     run = profiles.configure(profile, **{**given, "compute": True, "device": device or given.get("device")})
     names = chosen["network"], chosen["id_set"], chosen["training"]
     _each(run, names, everything, lambda of: record.respond(of, sets or None, at))

@@ -1,9 +1,10 @@
 """Where networks run, and what differs from place to place: the CPU, NVIDIA's GPUs (CUDA) and Apple's (MPS)."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odinlib.errors import UserError, check_choice
@@ -65,3 +66,28 @@ def exact(where: torch.device) -> Iterator[None]:
         return
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         yield
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """The matrix product x W^T, plus a bias, and a ReLU if asked for: [..., in] by [out, in] to [..., out].
+
+    On a CPU by oneDNN: on processors not of its maker's, the library that `F.linear` calls for float32 leaves half of
+    the vector unit idle (105 against 230 GFLOP/s on one core of a Zen 5). oneDNN also applies the ReLU on the way.
+    """
+    if x.device.type != "cpu" or _ONEDNN is None:
+        found = F.linear(x, weight, None if bias is None else bias.to(x.dtype))
+        return found.relu_() if relu else found
+    flat: Tensor = _ONEDNN(x.reshape(-1, x.shape[-1]), weight, bias, "relu" if relu else "none", [], "")
+    return flat.view(*x.shape[:-1], -1)
+
+
+def _onednn() -> Callable[..., Tensor] | None:
+    """The product that `torch.compile` calls on CPUs, or none where this PyTorch is built without it."""
+    found: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+    try:
+        return found if found and found(torch.ones(1, 1), torch.ones(1, 1), None, "none", [], "").item() else None
+    except (RuntimeError, NotImplementedError):
+        return None
+
+
+_ONEDNN = _onednn()

@@ -70,9 +70,14 @@ def tested(
     return found
 
 
+#: Of which networks and sets images have been chosen here; a page says with `images_used` which these were.
+asked: dict[tuple[str, str], tuple[Trained, str]] = {}
+
+
 def _order(of: Trained, images: str, held: int) -> np.ndarray:
     """All images of a set in the order of the split; where nothing is computed, those with a recorded grid first."""
     profile, total = of.profile, store.total(of, images)
+    asked[of.key, images] = of, images
     draw = store.draw(of, images)
     order = draw.order(total)
     if len(order) <= held:
@@ -86,18 +91,18 @@ def _order(of: Trained, images: str, held: int) -> np.ndarray:
 
 
 def images_used(of: Trained, images: str) -> str | None:
-    """In a sentence, how the held-out and test images differ from those asked for; None where they do not."""
+    """In a sentence, how the held-out and test images differ from those asked for; None if they do not, or are none."""
     profile = of.profile
     if profile.exact:
         return None
-    asked = store.draw(of, images).order(store.total(of, images))
+    wanted = store.draw(of, images).order(store.total(of, images))
     held, test = held_out(of, images), tested(of, images)
-    same = set(held) == set(asked[: profile.holdout]) and set(test) == set(asked[profile.holdout :])
-    if same:
+    same = set(held) == set(wanted[: profile.holdout]) and set(test) == set(wanted[profile.holdout :])
+    if same or not len(test):
         return None
     return (
         f"{len(held):,} held-out images of those whose grid is recorded, {len(test):,} test images of the others; "
-        f"asked for were {profile.holdout:,} and {len(asked) - profile.holdout:,} by the rule `{profile.split}`"
+        f"asked for were {profile.holdout:,} and {len(wanted) - profile.holdout:,} by the rule `{profile.split}`"
     )
 
 
@@ -217,7 +222,7 @@ def record_scores(of: Trained, images: str, settings: Iterable[Setting]) -> None
     """Record the scores of all test images at several settings, sharing what passes can be shared."""
     test = tested(of, images)
     if any(epsilon == 0 for _, epsilon in settings):
-        store.responses(of, images, test)
+        store.clean(of, images, test)
     lacking = [s for s in dict.fromkeys(settings) if not store.available(of, images, [s])[test].all()]
     if lacking:
         part = Part(store.draw(of, images), of.profile.holdout)
@@ -231,10 +236,10 @@ def test_responses(of: Trained, images: str) -> Responses:
 
 def test_error(of: Trained) -> float:
     """Share of misclassified images among all test images of the network's own set (Table 1)."""
-    found = store.responses(of, of.id_set)
+    found = store.clean(of, of.id_set)
     if found.labels is None:
         raise UserError(f"{of.id_set} has no labels")
-    return float((found.logits.argmax(1) != found.labels).mean())
+    return float((found.classes != found.labels).mean())
 
 
 def class_count(of: Trained) -> int:

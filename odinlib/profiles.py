@@ -285,7 +285,8 @@ def configure(name: str, **changes: Any) -> Profile:
     """The profile called `name` with some fields replaced, every value checked.
 
     A change of `None` leaves the field as it is, so that a notebook's parameters can be handed over as they are.
-    `ood_sets` may be a plain list: then it holds for every ID set that is not in it. Lists become tuples.
+    `ood_sets` may be a plain list: then it holds for every ID set that is not in it; `resampled` likewise, for the ID
+    sets that are named, or the first. Lists become tuples.
 
     Args:
         name: one of `PROFILES`.
@@ -298,10 +299,11 @@ def configure(name: str, **changes: Any) -> Profile:
     (1.0, 1000.0)
     """
     profile = get(name)
-    fields = {entry.name for entry in dataclasses.fields(Profile)}
     for key in changes:
-        check_choice("profile field", key, sorted(fields))
+        check_choice("profile field", key, sorted(FIELDS))
     changes = {key: _frozen(value) for key, value in changes.items() if value is not None}
+    if isinstance(changes.get("resampled"), tuple):
+        changes["resampled"] = dict.fromkeys(changes.get("id_sets", profile.id_sets[:1]), changes["resampled"])
     if isinstance(changes.get("ood_sets"), tuple):
         sets = changes.pop("ood_sets")
         changes["ood_sets"] = _same_for_all(dataclasses.replace(profile, **changes), sets)
@@ -324,8 +326,9 @@ def changes(profile: Profile) -> dict[str, Any]:
     return {field: value for field in _ASKED if (value := getattr(profile, field)) != getattr(default, field)}
 
 
+FIELDS = tuple(entry.name for entry in dataclasses.fields(Profile))
 #: Parameters of pages that stand for one entry of a field.
-_SINGULAR = {
+SINGULAR = {
     "network": "networks",
     "id_set": "id_sets",
     "ood_set": "ood_sets",
@@ -335,12 +338,13 @@ _SINGULAR = {
 
 
 def of_page(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that a page's parameters mean: `temperature` is the one entry of `temperatures`.
+    """The fields that a page's parameters mean: `temperature` is the one entry of `temperatures`; None changes none.
 
-    >>> of_page({"temperature": 37, "holdout": 500})
+    >>> of_page({"temperatures": [1, 1000], "temperature": 37, "holdout": 500, "epsilon": None})
     {'temperatures': [37], 'holdout': 500}
     """
-    return {_SINGULAR.get(k, k): [v] if k in _SINGULAR and v is not None else v for k, v in parameters.items()}
+    given = {name: value for name, value in parameters.items() if value is not None}
+    return {SINGULAR.get(name, name): [value] if name in SINGULAR else value for name, value in given.items()}
 
 
 def _frozen(value: Any) -> Any:

@@ -266,10 +266,18 @@ def transfer_table(profile: Profile, name: str, compared: pd.DataFrame) -> Style
 
 
 def plain(frame: pd.DataFrame) -> Styler:
-    """A Styler that renders with the theme's own table style, and to the same bytes in every run."""
-    fingerprint = hashlib.sha256(frame.to_json().encode()).hexdigest()[:10]
-    styler = frame.style.set_uuid(fingerprint).set_table_attributes('class="dataframe"')
+    """A Styler that renders with the theme's own table style, and to the same bytes in every run.
+
+    Its id is that of what it holds; a second table of the same on a page is numbered.
+    """
+    fingerprint = hashlib.sha256(frame.to_csv().encode()).hexdigest()[:10]
+    count = _shown[fingerprint] = _shown.get(fingerprint, 0) + 1
+    uuid = fingerprint if count == 1 else f"{fingerprint}-{count}"
+    styler = frame.style.set_uuid(uuid).set_table_attributes('class="dataframe"')
     return styler.format(escape=None)
+
+
+_shown: dict[str, int] = {}  # how often a table has been made here, by the digest of what it holds
 
 
 def _pair_cell(block: pd.DataFrame, metric: str) -> str:

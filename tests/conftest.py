@@ -15,6 +15,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 from tiny import TINY
 
 from odinlib import profiles
+from odinlib.networks.planar import compiled
 
 # A law does not cease to hold because a machine is busy.
 settings.register_profile("patient", deadline=None)
@@ -40,6 +41,15 @@ def tiny(tmp_path, monkeypatch) -> profiles.Profile:
     monkeypatch.setenv("ODINLIB_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("ODINLIB_DATA", str(tmp_path / "data"))
     return TINY
+
+
+@pytest.fixture(scope="session")
+def compiled_here() -> None:
+    """For tests of the engine `planar`: they skip where its source cannot be compiled."""
+    try:
+        compiled.library()
+    except compiled.Unavailable as reason:
+        pytest.skip(f"nothing is compiled here: {reason}")
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import http.server
 import importlib
 import importlib.util
 import io
+import json
 import lzma
 import os
 import pickle
@@ -25,7 +26,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from odinlib import cli
-from odinlib.datasets import archives, catalogue, formats, jpeg, lmdb, prepare, prepared, raw, resample
+from odinlib.datasets import archives, catalogue, formats, jpeg, lmdb, prepare, prepared, raw, released, resample
 from odinlib.errors import Missing, UserError
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "data_scripts"
@@ -449,6 +450,110 @@ def test_border_and_jpeg_are_options_and_part_of_the_name(folder, tmp_path):
     assert np.array_equal(*(images if images.shape[1] == 32 else images[:, 2:-2, 2:-2] for images in drawn))
 
 
+# --- Made again ---------------------------------------------------------------------------------------------
+
+
+def test_crops_are_found_where_they_were_taken():
+    images = pixels(5, 20, 24, 3)
+    images[4] = images[1]  # two images that are one
+    taken = [(0, 3, 5), (1, 8, 0), (4, 8, 0), (2, 8, 12), (3, 0, 0)]
+    crops = np.stack([images[i, y : y + 12, x : x + 12] for i, y, x in taken])
+    crops = np.concatenate([crops, pixels(1, 12, 12, 3), crops[3:4]])
+    crops[4, 5, 5, 1] ^= 1
+    nowhere = [-1, -1, -1]
+    found = released.find(images, crops).tolist()
+    assert found == [*map(list, taken[:4]), nowhere, nowhere, [2, 8, 12]]
+    assert released.compared(crops[:5], crops[:5] ^ 3)["equal"] == 0
+    near = {"images": 2, "equal": 1, "largest": 1, "mean": round(1 / (2 * 12 * 12 * 3), 4)}
+    changed = crops[:2].copy()
+    changed[0, 0, 0, 0] ^= 1
+    assert released.compared(crops[:2], changed) == near
+
+
+def test_every_image_was_cropped_once_at_any_place():
+    found = released.windows()
+    assert sorted(found[:, 0]) == list(range(10_000))
+    assert found[:, 1:].min() == 0 and found[:, 1:].max() == 64 - 32
+    for place in found[:, 1:].T:
+        assert np.bincount(place).min() > 230  # 303 of 33 places on average
+
+
+@pytest.fixture
+def sources(folder, tmp_path, monkeypatch):
+    """Three images of Tiny ImageNet's kind, one grey, and where their crops were taken."""
+    pytest.importorskip("jpeglib")
+    images = {}
+    for number in range(3):
+        file = tmp_path / f"tiny-imagenet-200/test/images/test_{number}.JPEG"
+        images[number] = jpeg_file(pixels(64, 64, 1 if number == 2 else 3), file)
+    monkeypatch.setattr(released, "TABLE", tmp_path / "places.npz")
+    np.savez(tmp_path / "places.npz", image=[1, 2, 0], y=[0, 32, 7], x=[3, 9, 32])
+    return images
+
+
+def test_the_released_sets_are_made_again_of_tiny_imagenet(folder, sources, tmp_path):
+    run("tinyimagenet", "--rebuild", "--source", tmp_path)
+    assert npz(folder) == [f"tinyimagenet-{kind}.npz" for kind in ("crop-inner", "crop", "resize")]
+    whole, inner, small = (prepared.load(f"tinyimagenet-{kind}") for kind in ("crop", "crop-inner", "resize"))
+    first = jpeg.decode(sources[1], "ijg")[:32, 3:35]
+    assert np.array_equal(inner.images[0], first) and np.array_equal(whole.images[0], framed(first))
+    grey = jpeg.decode(sources[2], "ijg")
+    assert np.array_equal(inner.images[1], grey[32:, 9:41].repeat(3, -1))
+    again = jpeg.decode(jpeg.encode(grey[1::2, 1::2], 75, "ijg"), "ijg")
+    assert np.array_equal(small.images[2], again.repeat(3, -1))
+    assert small.provenance["made_again"] == small.provenance["decoder"] == jpeg.version("ijg")
+    assert list(small.provenance["raw_sha256"]) == ["test_0.JPEG", "test_1.JPEG", "test_2.JPEG"]
+    assert "cs231n" in small.provenance["source"] and whole.provenance["border"] == 2
+
+
+def test_what_is_made_again_is_checked_as_if_it_had_been_released(folder, sources, tmp_path, monkeypatch):
+    (tmp_path / "tiny-imagenet-200/test/images/test_1.JPEG").unlink()
+    assert "1 of the 3 test images of Tiny ImageNet are not there (test_1.JPEG)" in refusal(
+        "tinyimagenet", "--rebuild", "--source", tmp_path
+    )
+    jpeg_file(pixels(64, 64, 3), tmp_path / "tiny-imagenet-200/test/images/test_1.JPEG")
+    for name, known in (("tinyimagenet-crop", "pixels"), ("tinyimagenet-resize", "files")):
+        entry = dataclasses.replace(catalogue.RELEASED[name], **{known: "0" * 64})
+        monkeypatch.setitem(catalogue.RELEASED, name, entry)
+    assert "the SHA-256 of the images differs" in refusal("tinyimagenet", "--rebuild", "--source", tmp_path)
+
+
+def test_all_makes_again_what_was_released_where_only_its_source_is_there(folder, sources, tmp_path):
+    run("all", "--source", tmp_path)
+    assert {"tinyimagenet-crop.npz", "tinyimagenet-crop-inner.npz", "tinyimagenet-resize.npz"} < set(npz(folder))
+
+
+def test_how_the_released_sets_were_made_is_measured(folder, sources, tmp_path, monkeypatch):
+    run("tinyimagenet", "--rebuild", "--source", tmp_path)
+    for kind, place in (("crop", "Imagenet/test"), ("resize", "Imagenet_resize/Imagenet_resize")):
+        for file in released.remade(f"tinyimagenet-{kind}", archives.read(tmp_path / "tiny-imagenet-200")):
+            (tmp_path / place).mkdir(parents=True, exist_ok=True)
+            (tmp_path / place / file.path.name).write_bytes(file.data)
+    for place in ("LSUN_resize/LSUN_resize", "iSUN/iSUN_patches"):
+        for number in range(3):
+            jpeg_file(pixels(32, 32, 3), tmp_path / place / f"{number}.jpg")
+    spec = importlib.util.spec_from_file_location("released_script", SCRIPTS / "released.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(script, "WAYS", (("turbo", "9b"), ("ijg", "6b"), ("ijg", "9b")))
+    result = CliRunner().invoke(
+        script.main, ["--source", str(tmp_path), "-o", str(tmp_path / "x.json"), "--table", str(tmp_path / "x.npz")]
+    )
+    assert result.exit_code == 0, result.output
+    assert "3 of 3 found" in result.output
+    with np.load(tmp_path / "x.npz") as one, np.load(tmp_path / "places.npz") as other:
+        assert all(np.array_equal(one[column], other[column]) for column in ("image", "y", "x"))
+    found = json.loads((tmp_path / "x.json").read_text())
+    assert set(found) == {"made", "resize", "filter", "crop", "decoder"}
+    rows = {(row["decoder"], row["encoder"]): row for row in found["resize"]}
+    assert rows["ijg 9b", "ijg 9b"]["files"] == rows["ijg 9b", "ijg 9b"]["equal"] == 3
+    assert rows["turbo", "turbo"]["files"] == rows["turbo", "turbo"]["equal"] == 1  # the grey one
+    assert ("ijg 6b", "ijg 9b") in rows and rows["ijg 9b", "none"]["mean"] > 1
+    assert [row["filter"] for row in found["filter"] if row["equal"] == 3] == ["nearest"]
+    assert {row["decoder"]: row["equal"] for row in found["crop"]} == {"turbo": 1, "ijg 6b": 1, "ijg 9b": 3}
+    assert [row["set"] for row in found["decoder"]] == list(script.SETS)
+
+
 # --- JPEGs by two libraries ---------------------------------------------------------------------------------
 
 
@@ -537,7 +642,8 @@ def test_all_prepares_what_there_is_and_names_the_rest(folder, tmp_path):
     made = ["cifar10-bw", "cifar10-train", "cifar10", "tinyimagenet-crop-drawn", "tinyimagenet-resize-nearest"]
     assert npz(folder) == [f"{name}.npz" for name in made]
     assert "mnist" in result.stderr and "tinyimagenet-crop-drawn" not in result.stderr
-    assert "tinyimagenet-crop, tinyimagenet-crop-inner, tinyimagenet-resize, lsun-crop, " in result.stderr
+    assert f"not in {tmp_path}: lsun-crop, lsun-resize, isun, " in result.stderr
+    assert "without tinyimagenet-crop: 3 of the 3 test images of Tiny ImageNet are not there" in result.stderr
 
 
 def test_all_makes_one_split_where_the_other_is_not_there_and_goes_on_after_a_failure(folder, tmp_path):
@@ -783,6 +889,33 @@ def test_the_sums_are_those_that_torchvision_publishes():
     published = {f"MNIST/raw/{name}": f"md5:{md5}" for name, md5 in MNIST.resources}
     assert {entry.path: entry.sum for entry in catalogue.PUBLISHED["mnist"].downloads} == published
     assert catalogue.PUBLISHED["omniglot"].downloads[0].sum == f"md5:{Omniglot.zips_md5['images_evaluation']}"
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(
+    ("name", "count", "sha256"),
+    [
+        ("tinyimagenet-crop", 10_000, "ab935d544b33"),
+        ("tinyimagenet-crop-inner", 10_000, "fb9ebde14082"),
+        ("tinyimagenet-resize", 10_000, "5f0b7105cbb2"),
+        ("tinyimagenet-resize-turbo", 10_000, "b4762fc52c99"),
+        ("tinyimagenet-resize-nearest-ijg-jpeg75", 10_000, "5f0b7105cbb2"),
+        ("lsun-resize", 10_000, "00b14d7ca5ac"),
+        ("lsun-resize-turbo", 10_000, "b43bd01caac4"),
+        ("isun", 8_925, "db1c0c4f7d93"),
+        ("isun-turbo", 8_925, "0fd4f7c48e0c"),
+        ("tinyimagenet-crop-drawn", 10_000, "6624c15a0fa4"),  # with the seed 0, as ever
+        ("tinyimagenet-resize-nearest", 10_000, "8a518c948cbf"),
+    ],
+)
+def test_the_real_foreign_sets_are_the_released_ones(name, count, sha256):
+    if not prepared.path(name).exists():
+        pytest.skip(f"{prepared.path(name)} is not there: ODINLIB_DATA holds no prepared {name}")
+    found = prepared.load(name)
+    assert len(found) == count
+    if name == "tinyimagenet-crop-drawn" and found.provenance["seed"] != 0:
+        pytest.skip(f"{name} was drawn with another seed")
+    assert found.provenance["sha256"].startswith(sha256)
 
 
 @pytest.mark.data

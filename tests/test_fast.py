@@ -9,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from odinlib import datasets, metrics, odin
+from odinlib import datasets, devices, metrics, odin
 from odinlib.errors import UserError
 from odinlib.networks import build
-from odinlib.networks import prefix
 from odinlib.networks import weights as load
 from odinlib.networks.fast import Frozen, fast
 from odinlib.networks.folded import Gate
@@ -166,7 +165,7 @@ def test_the_comparison_of_bits_is_that_of_numbers():
     high = torch.full_like(low, torch.inf)
     low[3:6], high[3:6] = -0.0, low[3:6].clone()  # the bound of a batch norm that turns its map over
     unused = torch.zeros(12, dtype=torch.float64)
-    gate = Gate(low, high, unused, unused, unused)
+    gate = Gate(low, high, unused, unused, unused, unused)
     without = torch.where(torch.signbit(low), -torch.inf, low)
     assert torch.equal(gate(x), torch.minimum(torch.maximum(x, without), high))
 
@@ -184,7 +183,7 @@ def test_no_network_image_or_bound_hides_nan_in_bfloat16():
 
 def test_without_onednn(monkeypatch):
     found, reference, images = example(*CASES[0])
-    monkeypatch.setattr(prefix, "_ONEDNN", None)
+    monkeypatch.setattr(devices, "_ONEDNN", None)
     assert relative(fast(found)(images), reference(images.double())) < 1e-5
     assert relative(fast(found, precision="bfloat16")(images), reference(images.double())) < 0.05
     ours, _ = odin.input_gradient(fast(found), images, 1000.0)

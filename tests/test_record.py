@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from odinlib.status import status
 
 from odinlib import artefacts, experiments, jobs, record
 from odinlib.datasets import prepare
 from odinlib.errors import Missing, UserError
 from odinlib.networks import build, weights
-from odinlib.status import status
 
 NET, ID = "mlp-16x1", "digits"
 RESPONSE = f"responses/{NET}_{ID}/strokes.npz"

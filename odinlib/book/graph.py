@@ -16,7 +16,13 @@ from odinlib.errors import UserError, check_choice
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 #: Its own imports serve to look at the types of a profile's fields; no number on a page depends on them.
-_LEAVES = {"odinlib.book.page"}
+_LEAVES = {"odinlib.book.page", "odinlib.book.parameters"}
+#: What a page may say in its metadata that it needs, `{"odin": {"needs": ["pictures"]}}`, beside what all need.
+NEEDS = {
+    "pictures": "what the first network of the profile answers whose images a page may show",
+    "network": "the demo's first network",
+    "benchmarks": "the recorded benchmarks",
+}
 
 
 def modules(page: str | Path) -> list[str]:
@@ -24,6 +30,16 @@ def modules(page: str | Path) -> list[str]:
     cells = json.loads(Path(page).read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     return reached({name for source in sources for name in _imports(ast.parse(source), "")})
+
+
+def needs(page: str | Path) -> set[str]:
+    """What the notebook `page` needs beside its modules, by its own word: some of `NEEDS`.
+
+    Raises:
+        UserError: it needs something that is not known.
+    """
+    told = json.loads(Path(page).read_text(encoding="utf-8"))["metadata"].get("odin", {}).get("needs", [])
+    return {check_choice(f"a need of {Path(page).name}", need, NEEDS) for need in told}
 
 
 def reached(names: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from odinlib.book.page import declared
+from odinlib.book.parameters import declared
 
 #: For each kind of book, the profiles of its main pages and of its live pages.
 KINDS: dict[str, tuple[str, str | None]] = {

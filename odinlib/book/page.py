@@ -1,265 +1,78 @@
-"""What every page of the book does: check its parameters, say what made it, and how to make it again.
+"""What every page of the book does: begin, show what there is or say what is missing, and tell what made it.
 
 papermill runs a notebook after inserting a cell with the given parameters below the one tagged `parameters`. It only
-warns when a name is not one of the notebook's; here that, and a value of the wrong type, ends the run in one line.
+warns when a name is not one of the notebook's; here that, and a value that cannot be, ends the run in one line. So it
+does where the parameters are edited in Jupyter, without papermill.
 """
 
-import ast
 import contextlib
-import difflib
-import json
 import os
 import re
-import shlex
-import tempfile
 import time
-import types
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.getipython import get_ipython
-from IPython.display import Markdown
+from IPython.display import Markdown, display
 
 from odinlib import artefacts
-from odinlib.errors import UserError, check_choice, need
+from odinlib.book import parameters
+from odinlib.book.parameters import Rule, number, one_of
+from odinlib.errors import Missing, UserError, check_choice, need
 
 if TYPE_CHECKING:
     from odinlib.profiles import Profile
 
+__all__ = ["banner", "begin", "note_missing", "number", "one_of", "provenance", "show", "tell"]
+
 _ROOT = Path(__file__).resolve().parent.parent.parent
-_NAMES = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    list: "a list",
-    dict: "a mapping",
-}
 _started = time.perf_counter()
+_changed: dict[str, Any] = {}  # the parameters that this page was given, other than its defaults
 _told: dict[str, str] = {}  # what this page has said is needed, and the cell that said so
 
 
-# --- Parameters -------------------------------------------------------------------------------------------------------
+# --- The beginning ----------------------------------------------------------------------------------------------------
 
 
-def check_parameters(**kinds: type) -> None:
-    """Fail in one line if papermill was given a parameter that this notebook does not declare, or one of another type.
+def begin(**rules: Rule) -> "Profile | None":
+    """Check the page's parameters, set the look of its figures, and show what it is made with.
 
-    Called by the cell after the one tagged `parameters`, before anything is computed. Outside of a notebook, and in
-    one that was given no parameters, there is nothing to check.
+    Every parameter is a field of `profiles.Profile`, or the singular of one (`network` for `networks`), and changes the
+    profile; or it is named here, and is the page's own: `begin(bins=page.number(at_least=2), example=str)`.
 
     Args:
-        kinds: the types of parameters whose default is None and whose name is no field of `profiles.Profile`.
+        rules: the type of each parameter of the page's own, or a check of its value.
+
+    Returns:
+        The profile that the page is run with; None for a page that has no parameter `profile`.
 
     Raises:
-        UserError: an unknown name (with the nearest known one), or a value of the wrong type.
+        UserError: an unknown name (with the nearest known one), a value of another type or out of range, in one line.
     """
+    from odinlib import figures, profiles
+
     declared, given = _parameters()
-    check(declared, given, kinds)
-
-
-def check(declared: Mapping[str, Any], given: Mapping[str, Any], kinds: Mapping[str, type] | None = None) -> None:
-    """Fail if `given` has a name that is not in `declared`, or a value whose type is not that of its default.
-
-    A whole number will do for a number. Where the default is None, so will None; the type is then that of the
-    profile's field of this name, or of one item of it for a name in the singular, or the one in `kinds`.
-
-    >>> check({"temperature": 1000.0}, {"temperature": 10})
-    >>> check({"temperature": 1000.0}, {"temprature": 10})
-    Traceback (most recent call last):
-    odinlib.errors.UserError: parameter is 'temprature'; expected one of temperature; did you mean 'temperature'?
-    >>> check({"networks": None}, {"networks": "wrn-16-2"})
-    Traceback (most recent call last):
-    odinlib.errors.UserError: networks is 'wrn-16-2'; expected a list; papermill takes it as -y '{networks: [wrn-16-2]}'
-    """
-    for name, value in given.items():
-        check_choice("parameter", name, declared)
-        default = declared[name]
-        kind = type(default) if default is not None else (kinds or {}).get(name) or _field_kind(name)
-        if kind not in _NAMES or (value is None and default is None) or _is_a(kind, value):
-            continue
-        remedy = None
-        if kind in (list, dict) and not isinstance(value, list | dict):
-            remedy = f"papermill takes it as -y '{{{name}: [{value}]}}'"
-        raise UserError(f"{name} is {value!r}", expected=_NAMES[kind], remedy=remedy)
-
-
-def declared(notebook: str | Path) -> dict[str, Any]:
-    """The parameters of a notebook file and their defaults.
-
-    Raises:
-        UserError: it is not there, is no notebook, or its `parameters` cell holds more than literals.
-    """
-    path = Path(notebook)
-    for cell in _code_cells(path):
-        if "parameters" in cell["metadata"].get("tags", []):
-            found = _literals("".join(cell["source"]))
-            if found is None:
-                raise UserError(f"the parameters of {path} are not plain literals")
-            return found
-    return {}
-
-
-def _parameters() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Defaults and given values in the running notebook: papermill's own cell, and the declarations above it.
-
-    What was given is in the order of the declarations, except for unknown names, which come last.
-    """
-    cells = _history()
-    for index in reversed(range(len(cells))):
-        if cells[index].startswith("# Parameters\n"):
-            given = _literals(cells[index]) or {}
-            for above in reversed(cells[:index]):
-                if declared := _literals(above):
-                    known = {name: given[name] for name in declared if name in given}
-                    return declared, {**known, **given}
-    return {}, {}
-
-
-def _history() -> list[str]:
-    """The sources of the cells that the running notebook has executed."""
-    shell = get_ipython()
-    manager = getattr(shell, "history_manager", None)
-    return list(manager.input_hist_raw[1:]) if manager is not None else []
-
-
-def _literals(source: str) -> dict[str, Any] | None:
-    """The names that a cell assigns, if it does nothing but assign literals.
-
-    >>> _literals("seed = 0  # of the noise\\nsets: list = ['gaussian']")
-    {'seed': 0, 'sets': ['gaussian']}
-    >>> _literals("import os")
-    """
-    found = {}
-    try:
-        for statement in ast.parse(source).body:
-            match statement:
-                case (
-                    ast.Assign(targets=[ast.Name(name)], value=value)
-                    | ast.AnnAssign(target=ast.Name(name), value=ast.expr() as value)
-                ):
-                    found[name] = _value(value)
-                case _:
-                    return None
-    except (SyntaxError, ValueError):
+    values = parameters.check(declared, given, rules)
+    _changed.clear()
+    _changed.update({name: values[name] for name in given if values[name] != declared[name]})
+    if (shell := get_ipython()) is not None:  # text that meant a list
+        shell.user_ns.update({name: values[name] for name in given})
+    figures.use_style()
+    if "profile" not in values:
         return None
-    return found
-
-
-def _value(node: ast.expr) -> Any:
-    """`ast.literal_eval`, and the float("nan") and float("inf") that papermill writes."""
-    match node:
-        case ast.Call(func=ast.Name("float"), args=[ast.Constant(str(text))]):
-            return float(text)
-    return ast.literal_eval(node)
-
-
-def _is_a(kind: type, value: Any) -> bool:
-    if isinstance(value, bool) or kind is bool:
-        return isinstance(value, bool) and kind is bool
-    if kind is float:
-        return isinstance(value, int | float)
-    if kind is dict:  # one list for all keys will do
-        return isinstance(value, dict | list | tuple)
-    return isinstance(value, list | tuple if kind is list else kind)
-
-
-def _field_kind(name: str) -> type | None:
-    """The type of the profile's field `name`, or of one item of its field `names`."""
-    from odinlib.profiles import Profile
-
-    fields = typing.get_type_hints(Profile)
-    if name in fields:
-        return _kind(fields[name])
-    many = fields.get(f"{name}s")
-    while many is not None and typing.get_args(many):
-        many = [part for part in typing.get_args(many) if part is not Ellipsis][-1]
-    return _kind(many)
-
-
-def _kind(annotation: Any) -> type | None:
-    if isinstance(annotation, types.UnionType):
-        annotation = next(part for part in typing.get_args(annotation) if part is not types.NoneType)
-    origin = typing.get_origin(annotation) or annotation
-    return {tuple: list, Mapping: dict}.get(origin, origin)
-
-
-# --- Running one ------------------------------------------------------------------------------------------------------
-
-
-def execute(
-    notebook: str | Path, output: str | Path, parameters: Mapping[str, Any] | None = None, *, progress: bool = True
-) -> None:
-    """Run a notebook with papermill: parameters are checked first, and `output` appears only if all went well.
-
-    Args:
-        notebook: the source.
-        output: where the executed notebook goes; a failed run leaves `<output>.failed.ipynb` there instead.
-        parameters: by name.
-        progress: show papermill's bar over the cells.
-
-    Raises:
-        UserError: no such notebook, a wrong parameter, or a user's mistake that the notebook itself found.
-        papermill.PapermillExecutionError: a cell failed for another reason.
-    """
-    import papermill
-    from traitlets.config import Config
-
-    source, output = Path(notebook), Path(output)
-    parameters = dict(parameters or {})
-    check(declared(source), parameters)
-    # With these set, Jupyter might start another environment's Python instead of this one.
-    for variable in ("JUPYTER_PATH", "JUPYTER_PREFER_ENV_PATH"):
-        os.environ.pop(variable, None)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.stem}.{os.getpid()}.partial.ipynb")
-    # The kernel is spoken to through files: ports are open to others, and two kernels may be given the same one.
-    with tempfile.TemporaryDirectory() as sockets:
-        local = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
-        try:
-            papermill.execute_notebook(source, partial, parameters, progress_bar=progress, config=local)
-            partial.replace(output)
-        except papermill.PapermillExecutionError as error:
-            partial.replace(output.with_suffix(".failed.ipynb"))
-            if len(error.traceback) == 1:  # a UserError has told it in one line, see its `_render_traceback_`
-                raise UserError(f"{source.name}: {error.evalue}") from None
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
-
-
-def parse(text: str) -> Any:
-    """A value as typed on the command line: a number, True, False, None, a list or mapping in YAML, or else text.
-
-    >>> [parse(text) for text in ("10", "1e-3", "None", "[wrn-16-2, 3]", "demo")]
-    [10, 0.001, None, ['wrn-16-2', 3], 'demo']
-    """
-    import yaml
-
-    for number in (int, float):
-        try:
-            return number(text)
-        except ValueError:
-            pass
-    if text == "None":
-        return None
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UserError(f"cannot read the value {text!r}", expected="a literal, or a list as in '[a, b]'") from error
-
-
-# --- What made a page -------------------------------------------------------------------------------------------------
+    fields = {name: value for name, value in values.items() if name != "profile" and name not in rules}
+    for name in fields:
+        check_choice("parameter", name, (*profiles.FIELDS, *profiles.SINGULAR, *rules))
+    run = profiles.configure(values["profile"], **profiles.of_page(fields))
+    display(banner(run))
+    return run
 
 
 def banner(run: "Profile") -> Markdown:
     """The note at the top of a page: the profile it was made with, what is not the paper's, changed parameters."""
     from odinlib import tables
 
-    defaults, given = _parameters()
-    changed = {name: value for name, value in given.items() if name != "profile" and defaults.get(name) != value}
     lines = [f"> This page was made with the profile **{run.name}**: {run.title}."]
     if run.stands_for:
         lines.append(
@@ -269,64 +82,132 @@ def banner(run: "Profile") -> Markdown:
     if not run.compute:
         lines.append("> Its results are read from the record; what is not recorded is named where it would stand.")
     lines += [f"> {told}" for told in tables.differences(run)]
+    changed = [f"`{name} = {value!r}`" for name, value in _changed.items() if name != "profile"]
     if changed:
-        lines.append("> Changed here: " + ", ".join(f"`{name} = {value!r}`" for name, value in changed.items()) + ".")
+        lines.append(f"> Changed here: {', '.join(changed)}.")
     return Markdown("\n".join(lines))
 
 
-def provenance(run: "Profile | None" = None) -> Markdown:
-    """The foot of a page: profile, commit, hardware, versions, date and duration, and the line that makes it again."""
-    made = artefacts.provenance()
-    facts = {
-        "Profile": run.name if run else None,
-        "Commit": made["commit"],
-        "Hardware": made["hardware"],
-        "Versions": ", ".join(f"{name} {version}" for name, version in _versions(made).items()),
-        "Date": made["date"],
-        "Seconds": f"{time.perf_counter() - _started:.0f}",
-    }
-    _, given = _parameters()
-    if run and "profile" not in given:
-        given = {"profile": run.name, **given}
-    page = _page()
-    line = " ".join(["papermill", f"notebooks/{page or 'PAGE.ipynb'}", "out.ipynb", *_options(given)])
-    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items() if value)
-    return Markdown(f"| Made by | |\n|---|---|\n{table}\n\nTo make this page again:\n\n```bash\n{line}\n```\n")
+def _parameters() -> tuple[dict[str, Any], dict[str, Any]]:
+    """The defaults, and what was given or edited, in the running notebook.
+
+    What was given is in the order of the declarations, except for unknown names, which come last.
+    """
+    cells = _history()
+    for index in reversed(range(len(cells))):
+        if cells[index].startswith("# Parameters\n"):  # papermill's own cell
+            given = parameters.literals(cells[index]) or {}
+            for above in reversed(cells[:index]):
+                if declared := parameters.literals(above):
+                    known = {name: given[name] for name in declared if name in given}
+                    return declared, {**known, **given}
+    source = _source()
+    defaults = parameters.declared(source) if source else {}
+    found = [literal for cell in cells if (literal := parameters.literals(cell))]
+    if not found:
+        return defaults, {}
+    # In Jupyter other cells of literals may have run since; the variables have their present values.
+    edited = max(reversed(found), key=lambda literal: len(literal.keys() & defaults.keys()))
+    space = getattr(get_ipython(), "user_ns", {})
+    values = {name: space.get(name, value) for name, value in edited.items()}
+    declared = {**values, **defaults} if defaults else values
+    return declared, {name: value for name, value in values.items() if declared[name] != value}
 
 
-def note_missing(missing: Mapping[Any, str]) -> Markdown | None:
+def _history() -> list[str]:
+    """The sources of the cells that the running notebook has executed."""
+    manager = getattr(get_ipython(), "history_manager", None)
+    return list(manager.input_hist_raw[1:]) if manager is not None else []
+
+
+def _source() -> Path | None:
+    """The running notebook's file: the one in `notebooks/` that begins as it does."""
+    ran = {source.strip() for source in _history()}
+    for path in sorted((_ROOT / "notebooks").glob("*.ipynb")):
+        sources = ("".join(cell["source"]).strip() for cell in parameters.code_cells(path))
+        if next((source for source in sources if "page.begin(" in source), None) in ran:
+            return path
+    return None
+
+
+# --- What there is, and what is missing -------------------------------------------------------------------------------
+
+
+def show(make: Callable[[], Any], *found: Any) -> Any:
+    """The figure or table that `make` gives; in its place, where it cannot be had here, what is missing.
+
+    A captioned cell so always shows something: its caption, its number and the references to it stay.
+
+    Args:
+        make: called only if all of `found` is there.
+        found: what it is made from, of `experiments.gather`; or any other thing that is empty or false where there is
+            nothing to show.
+    """
+    return make() if all(map(_is_there, found)) else note_missing(*found) or Markdown("> **Not recorded.**")
+
+
+def tell(make: Callable[[], str], *found: Any) -> Markdown:
+    """The sentences that `make` gives, if all of `found` is there; see `show`."""
+    return Markdown(make() if all(map(_is_there, found)) else "*Not recorded.*")
+
+
+def note_missing(*found: Any) -> Markdown | None:
     """A note on what cannot be had here, and what each needs; None where nothing is missing.
 
     What needs the same stands in one line. A need that an earlier cell of the page has told of is not told again.
 
     Args:
-        missing: for each thing, or tuple of names, the reason in one line.
+        found: of `experiments.gather`, or the reasons in one line themselves, for each thing or tuple of names.
     """
-    if not missing:
+    reasons: dict[tuple[tuple[str, ...], str], None] = {}
+    for one in found:
+        missing = getattr(one, "missing", one)
+        for key, reason in missing.items() if isinstance(missing, Mapping) else ():
+            names = (key,) if isinstance(key, str) else tuple(str(part) for part in key)
+            if isinstance(reason, str):
+                reasons[names, need(reason).replace(f"{_ROOT}{os.sep}", "")] = None
+    if not reasons:
         return None
     cell = next(iter(_history()[-1:]), "")
-    by_need: dict[str, list[tuple[str, ...]]] = {}
-    told: list[tuple[str, ...]] = []
-    for key, reason in missing.items():
-        names = (key,) if isinstance(key, str) else tuple(str(part) for part in key)
-        what = need(str(reason)).replace(f"{_ROOT}{os.sep}", "")
-        # The same cell, run again, tells it again.
-        (by_need.setdefault(what, []) if _told.setdefault(what, cell) == cell else told).append(names)
-    head = f"> **Not to be had here ({len(missing)}):**"
-    lines = [f"> - {_named(keys)}: {what}" for what, keys in by_need.items()]
-    if told and lines:
-        lines.append(f"> - {_named(told, most=1)} (see above)")
-    elif told:
-        head += f" {_named(told, most=1)} (see above)"
+    new = [(names, what) for names, what in reasons if _told.setdefault(what, cell) == cell]  # run again, told again
+    old = [names for names, what in reasons if _told[what] != cell]
+    keys = list(dict.fromkeys(names for names, _ in reasons))
+    head = f"> **Not to be had here ({len(keys)}):**"
+    lines = [f"> - {_named(by)}: {what}" for what, by in _by_need(new).items()]
+    old = [names for names in dict.fromkeys(old) if names not in dict(new)]
+    if old and lines:
+        lines.append(f"> - {_named(old, most=1)} (see above)")
+    elif old:
+        head += f" {_named(old, most=1)} (see above)"
     return Markdown("\n".join([head, *lines]))
 
 
-def not_recorded(missing: Mapping[Any, str]) -> Markdown:
-    """What stands in the place of a figure or table that cannot be had here: what is missing, and what it needs.
+def _is_there(found: Any) -> bool:
+    """Whether there is any of it; a frame has no truth of its own."""
+    return len(found) > 0 if hasattr(found, "__len__") else bool(found)
 
-    A captioned cell shows this rather than nothing, so that its caption, its number and the references to it stay.
+
+def _by_need(reasons: Iterable[tuple[tuple[str, ...], str]]) -> dict[str, list[tuple[str, ...]]]:
+    """What needs the same, together. Commands that differ in their set only are one, for all these sets.
+
+    Where they are many, or the network's own set is among them, without which there is nothing, it is the command for
+    everything that the network is asked.
+
+    >>> _by_need([(("a",), "`odin x --set a` makes it"), (("b",), "`odin x --set b` makes it")])
+    {'`odin x --set a --set b` makes it': [('a',), ('b',)]}
     """
-    return note_missing(missing) or Markdown("> **Not recorded.**")
+    alike: dict[str, dict[str, list[tuple[str, ...]]]] = {}
+    for names, what in reasons:
+        images = re.search(r"`odin [^`]* --set ([^\s`]+)", what)
+        place = what.replace(f" --set {images[1]}", "{sets}", 1) if images else what
+        alike.setdefault(place, {}).setdefault(images[1] if images else "", []).append(names)
+    found = {}
+    for what, by_set in alike.items():
+        own = re.search(r"--id-set ([^\s`]+)", what.replace("{sets}", ""))
+        every = len(by_set) > 4 or (own is not None and own[1] in by_set)
+        sets = "" if every else "".join(f" --set {images}" for images in by_set)
+        found[what.replace("{sets}", sets)] = list(dict.fromkeys(names for one in by_set.values() for names in one))
+    return found
 
 
 def _named(keys: Sequence[tuple[str, ...]], most: int = 4) -> str:
@@ -359,47 +240,46 @@ def _title(name: str) -> str:
     return name
 
 
+# --- The foot ---------------------------------------------------------------------------------------------------------
+
+
+def provenance(run: "Profile | None" = None) -> Markdown:
+    """The foot of a page: profile, commit, hardware, versions, date and duration, and the line that makes it again.
+
+    Where it used other images of the record than those asked for, it says which.
+    """
+    made = artefacts.provenance()
+    facts = {
+        "Profile": run.name if run else None,
+        "Commit": made["commit"],
+        "Hardware": made["hardware"],
+        "Versions": ", ".join(f"{name} {version}" for name, version in _versions(made).items()),
+        "Date": made["date"],
+        "Seconds": f"{time.perf_counter() - _started:.0f}",
+    }
+    given = {"profile": run.name, **_changed} if run else _changed
+    source = _source()
+    page = source.name if source else "PAGE.ipynb"
+    line = " ".join(["papermill", f"notebooks/{page}", "out.ipynb", *parameters.options(given)])
+    table = "\n".join(f"| {name} | {value} |" for name, value in facts.items() if value)
+    used = "".join(f"* {told}\n" for told in _images_used()) if run else ""
+    used = f"\n\nImages of the record that stand for those asked for:\n\n{used}" if used else ""
+    return Markdown(f"| Made by | |\n|---|---|\n{table}{used}\n\nTo make this page again:\n\n```bash\n{line}\n```\n")
+
+
+def _images_used() -> list[str]:
+    """A line for each network and what was used of its sets, where that is not what was asked for."""
+    from odinlib import experiments
+
+    alike: dict[str, list[tuple[str, ...]]] = {}
+    for of, images in list(experiments.asked.values()):
+        with contextlib.suppress(Missing):
+            if told := experiments.images_used(of, images):
+                alike.setdefault(told, []).append((of.network, of.id_set, images))
+    return [f"{_named(keys, most=99)}: {told}" for told, keys in alike.items()]
+
+
 def _versions(made: Mapping[str, Any]) -> dict[str, str]:
     import odinlib
 
     return {"odinlib": odinlib.__version__, "Python": made["python"], "PyTorch": made["torch"]}
-
-
-def _options(given: Mapping[str, Any]) -> list[str]:
-    """papermill's options for these parameters, quoted for a shell.
-
-    >>> print(*_options({"profile": "demo", "epsilons": [0, 1e-05], "seed": None}))
-    -p profile demo -y '{epsilons: [0, 1.0e-05]}' -p seed None
-    """
-    import yaml
-
-    words = []
-    for name, value in given.items():
-        plain = value is None or isinstance(value, bool | int | float)
-        if plain or (isinstance(value, str) and re.fullmatch(r"[A-Za-z][\w.-]*", value) and parse(value) == value):
-            words += ["-p", name, shlex.quote(str(value))]
-        else:
-            text = yaml.safe_dump({name: value}, default_flow_style=True, width=10**6).strip()
-            words += ["-y", shlex.quote(text)]
-    return words
-
-
-def _page() -> str | None:
-    """The file name of the running notebook: the one in `notebooks/` whose cells are those that have run."""
-    run = [source.strip() for source in _history() if not source.startswith("# Parameters\n")]
-    for path in sorted((_ROOT / "notebooks").glob("*.ipynb")):
-        sources = ["".join(cell["source"]).strip() for cell in _code_cells(path)]
-        if run and sources[: len(run)] == run:
-            return path.name
-    return None
-
-
-def _code_cells(path: Path) -> Sequence[dict[str, Any]]:
-    try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    except FileNotFoundError:
-        near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*.ipynb")], n=1)
-        raise UserError(f"there is no notebook {path}", remedy=f"did you mean {near[0]}?" if near else None) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a notebook ({type(error).__name__})") from error
-    return [cell for cell in cells if cell["cell_type"] == "code"]

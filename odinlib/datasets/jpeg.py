@@ -2,8 +2,8 @@
 
 JPEG keeps colour at half the size (4:2:0). libjpeg-turbo, which Pillow comes with, enlarges it by interpolation; IJG's
 own libjpeg does so from version 7 on by an inverse DCT of twice the size. Two decodings of one 32 x 32 image differ by
-up to a hundred levels at a pixel, by one on average. The paper's authors had the latter: their resized images of Tiny
-ImageNet are, byte for byte, what IJG's 9a or 9b makes.
+up to a hundred levels at a pixel, by one on average. The paper's authors had the latter, of version 9a or 9b
+(`odinlib.datasets.released`).
 """
 
 import functools
@@ -20,15 +20,16 @@ from PIL import Image, features
 from odinlib.errors import UserError, check_choice
 
 LIBRARIES = ("ijg", "turbo")
-_IJG = "9b"  # of 2016; 9 and before decode otherwise, 9c and after encode otherwise
+IJG = "9b"  #: of 2016; versions before 9a decode otherwise, those after 9d encode otherwise
 
 
-def decode(data: bytes, library: str) -> np.ndarray:
+def decode(data: bytes, library: str, version: str = IJG) -> np.ndarray:
     """The pixels of a JPEG, uint8 [H, W, 3], or [H, W, 1] where it is grey.
 
     Args:
         data: the file's bytes.
         library: `ijg`, or `turbo`, which is whatever Pillow was built with.
+        version: of IJG's.
 
     Raises:
         OSError, ValueError: it is damaged.
@@ -41,26 +42,27 @@ def decode(data: bytes, library: str) -> np.ndarray:
         with tempfile.TemporaryDirectory() as folder:  # jpeglib knows files only
             path = Path(folder) / "image.jpg"
             path.write_bytes(data)
-            pixels = _jpeglib().read_spatial(path).spatial
+            pixels = _jpeglib(version).read_spatial(path).spatial
     if pixels.shape[2:] not in ((), (1,), (3,)):
         raise ValueError("it is neither grey nor of three colours")
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
 
-def encode(pixels: np.ndarray, quality: int, library: str) -> bytes:
+def encode(pixels: np.ndarray, quality: int, library: str, version: str = IJG) -> bytes:
     """A baseline JPEG with colour at half the size (4:2:0), as both libraries make it unless told otherwise.
 
     Args:
         pixels: uint8 [H, W, 3], or [H, W, 1] for a grey one.
         quality: 1 to 100, libjpeg's scale.
         library: `ijg` or `turbo`.
+        version: of IJG's.
 
     Raises:
         UserError: the library is not installed.
     """
     check_choice("decoder", library, LIBRARIES)
     if library == "ijg":
-        image = _jpeglib().from_spatial(np.ascontiguousarray(pixels))
+        image = _jpeglib(version).from_spatial(np.ascontiguousarray(pixels))
         if pixels.shape[2] == 3:
             image.samp_factor = ((2, 2), (1, 1), (1, 1))
         with tempfile.TemporaryDirectory() as folder:
@@ -78,17 +80,17 @@ def version(library: str) -> str:
     """The library's name and version, as a provenance keeps it."""
     check_choice("decoder", library, LIBRARIES)
     if library == "ijg":
-        _jpeglib()
-        return f"IJG libjpeg {_IJG} (jpeglib {metadata.version('jpeglib')})"
+        _jpeglib(IJG)
+        return f"IJG libjpeg {IJG} (jpeglib {metadata.version('jpeglib')})"
     kind = "libjpeg-turbo" if features.check_feature("libjpeg_turbo") else "libjpeg"
     number = features.version_feature("libjpeg_turbo") or features.version_codec("jpg")
     return f"{kind} {number} (Pillow {PIL.__version__})"
 
 
-def _jpeglib() -> Any:
+def _jpeglib(version: str) -> Any:
     found = _import()
-    if found.version.get() != _IJG:  # it is one for the whole process, and others may have chosen another
-        found.version.set(_IJG)
+    if found.version.get() != version:  # it is one for the whole process, and others may have chosen another
+        found.version.set(version)
     return found
 
 

@@ -35,6 +35,11 @@ def is_image(path: Any) -> bool:
     return str(path.suffix).lower() in IMAGES
 
 
+def is_test_image(path: Any) -> bool:
+    """Whether a path looks like one of Tiny ImageNet's test images."""
+    return is_image(path) and path.name.startswith("test_")
+
+
 def raw_files(key: str, source: Path | None, match: Callable[[Any], bool]) -> list[RawFile]:
     """The raw files of a published set that match, found or fetched, checked against the sums known for them.
 
@@ -46,10 +51,11 @@ def raw_files(key: str, source: Path | None, match: Callable[[Any], bool]) -> li
     Raises:
         UserError: they are not there, damaged, or not what was published.
     """
-    return _files(PUBLISHED[key], source, match)
+    return files_of(PUBLISHED[key], source, match)
 
 
-def _files(entry: Raw, source: Path | None, match: Callable[[Any], bool]) -> list[RawFile]:
+def files_of(entry: Raw, source: Path | None, match: Callable[[Any], bool]) -> list[RawFile]:
+    """:func:`raw_files` of an entry of the catalogue."""
     place = raw.locate(entry, source, prepared.data_dir() / "raw")
     files = read(place, match)
     if not files:
@@ -216,65 +222,6 @@ def _then(first: Change, second: Change) -> Change:
         return None if image is None else second(image)
 
     return change
-
-
-def published(names: Sequence[str], source: Path | None, decoder: str | None) -> None:
-    """Write sets as the paper's authors released them: whole, in the order of their names sorted as strings.
-
-    Nothing is cut or scaled. Of crops in a border, `<name>-inner` is written beside them, without the border.
-
-    Args:
-        names: the sets.
-        source: one of the authors' archives or folders, a folder that holds some of them, or `None` to look and
-            fetch.
-        decoder: which libjpeg decodes JPEGs; none: IJG's, as the authors' did. Another one is part of the name.
-
-    Raises:
-        UserError: the source holds none of them, or what it holds is not what was released.
-    """
-    found = [
-        name
-        for name in names
-        if source is None or source.name in RELEASED[name].layouts or raw.present(RELEASED[name], source)
-    ]
-    if not found:
-        expected = " or ".join(layout for name in names for layout in RELEASED[name].layouts)
-        raise UserError(f"{source} is none of the authors' archives and holds none", expected=expected)
-    for name in found:
-        _released(name, source, decoder)
-
-
-def _released(name: str, source: Path | None, decoder: str | None) -> None:
-    entry, jpegs = RELEASED[name], prepared.ENTRIES[name].filter is not None
-    files = _files(entry, source, is_image)
-    made = Variant(name, decoder=decoder if jpegs else None)
-    used = made.decoder or made.own_decoder
-    if len(files) != entry.count:
-        raise _not_released(entry, f"there are {len(files)} images", f"{entry.count}")
-    if entry.files and entry.files not in digests(files).values():
-        raise _not_released(entry, "the SHA-256 of the files differs", entry.files)
-    shape = (entry.side, entry.side, 3)
-    (images,), kept = convert(files, "RGB", [lambda pixels: pixels if pixels.shape == shape else None], name, used)
-    if len(kept) < len(files):
-        other = files[int(np.setdiff1d(np.arange(len(files)), kept)[0])].path
-        raise _not_released(entry, f"{other} is no image of that size", f"{entry.side} x {entry.side}")
-    inner = images[:, entry.border : entry.side - entry.border, entry.border : entry.side - entry.border]
-    outside = images.sum((1, 2, 3), np.int64) - inner.sum((1, 2, 3), np.int64)
-    if outside.any():
-        other = files[int(outside.argmax())].path
-        raise _not_released(entry, f"{other} is not black at its edges", f"a border of {entry.border} pixels")
-    if entry.pixels and entry.pixels != prepared.digest(images, None):
-        raise _not_released(entry, "the SHA-256 of the images differs", entry.pixels)
-    record: dict[str, Any] = {"decoder": codec.version(used)} if jpegs else {}
-    sets = {made.name: (images, entry.border), f"{name}-inner": (np.ascontiguousarray(inner), 0)}
-    for one, (pixels, border) in sets.items():
-        if Variant.of(one):
-            write(one, pixels, files=files, source=entry.page, filter=prepared.RELEASED, border=border, **record)
-
-
-def _not_released(entry: Raw, what: str, expected: str) -> UserError:
-    remedy = "they are damaged or other ones: fetch them again"
-    return UserError(f"{entry.title}: {what}", expected=expected, remedy=remedy)
 
 
 def write(

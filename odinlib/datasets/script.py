@@ -76,7 +76,7 @@ def load(path: Path) -> ModuleType:
 def _as_released(function: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(function)
     def checked(**given: Any) -> None:
-        if given["published"] and (given["jpeg"] or given["border"]):
+        if (given["published"] or given.get("rebuild")) and (given["jpeg"] or given["border"]):
             raise UserError("--jpeg and --border change images", expected="released sets as they are")
         function(**given)
 

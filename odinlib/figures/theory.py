@@ -18,7 +18,7 @@ from odinlib.figures.style import (
     set_line,
     shared_legend,
 )
-from odinlib.measure.moments import slope
+from odinlib.moments import slope
 
 
 def one_term() -> Figure:

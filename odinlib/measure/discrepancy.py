@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from odinlib import devices
 from odinlib.errors import UserError, check_choice, check_number
 
 BANDWIDTHS = ("median-squared", "median")
@@ -173,7 +174,7 @@ def _blocks(a: Tensor, b: Tensor | None = None) -> Iterator[Tensor]:
     for start in range(0, len(a), _ROWS):
         rows = slice(start, start + _ROWS)
         others, norms = (a[start:], norms_b[start:]) if b is None else (b, norms_b)
-        block = torch.addmm(norms, a[rows], others.T, alpha=-2).add_(norms_a[rows, None]).clamp_(min=0)
+        block = devices.product(-2 * a[rows], others, norms).add_(norms_a[rows, None]).clamp_(min=0)
         if b is not None:
             yield block
             continue

@@ -52,6 +52,28 @@ def epsilon_effect(of: Trained, ood_sets: Sequence[str], temperature: float) -> 
     return _curves(of, ood_sets, "epsilon", of.profile.epsilons, lambda ood_set: (scores_in, scores(ood_set)))
 
 
+def best_points(curves: Mapping[tuple[str, str], pd.DataFrame], axis: str) -> pd.DataFrame:
+    """Where along its axis each measure of each curve is best, and by how much better than at the first point.
+
+    Args:
+        curves: for each (network, ood_set) a frame of `temperature_effect` or `epsilon_effect`.
+        axis: `temperature` or `epsilon`.
+
+    Returns:
+        Columns network, ood_set, metric, gain (in points) and at.
+    """
+    rows = []
+    for (network, ood_set), curve in curves.items():
+        for metric in metrics.METRICS:
+            values = curve[metric]
+            best = values.idxmin() if metric in metrics.LOWER_IS_BETTER else values.idxmax()
+            gain = abs(values[best] - values.iloc[0])
+            rows.append(
+                {"network": network, "ood_set": ood_set, "metric": metric, "gain": gain, "at": curve[axis][best]}
+            )
+    return pd.DataFrame(rows)
+
+
 def threshold_effect(
     of: Trained, ood_sets: Sequence[str], points: int = 400
 ) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
@@ -281,9 +303,9 @@ def accuracy_by_score(of: Trained, rates: Sequence[float] = tuple(np.arange(0.80
     at = of.profile.fixed_temperature, of.profile.fixed_epsilon
     test = experiments.tested(of, of.id_set, [at])
     scores = experiments.test_scores(of, of.id_set, *at, among=test)
-    clean = store.responses(of, of.id_set, test)
+    clean = store.clean(of, of.id_set, test)
     assert clean.labels is not None
-    right = torch.from_numpy(clean.logits.argmax(1) == clean.labels).double()
+    right = torch.from_numpy(clean.classes == clean.labels).double()
     rows = []
     for rate in rates:
         above = scores > metrics.threshold_at_tpr(scores, rate)

@@ -12,9 +12,8 @@ from numpy.typing import ArrayLike
 from scipy.special import hyp1f1
 from torch import Tensor
 
-from odinlib import metrics, odin
+from odinlib import metrics, moments, odin
 from odinlib.errors import UserError, check_number
-from odinlib.measure import moments
 
 # --- Appendix D: Equation 3 against the score -------------------------------------------------------------------------
 

@@ -15,10 +15,9 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from odinlib import datasets, experiments, metrics, odin, store
+from odinlib import datasets, experiments, metrics, moments, odin, store
 from odinlib.datasets import embedded
 from odinlib.errors import Missing, UserError
-from odinlib.measure import moments
 from odinlib.profiles import Trained
 
 LARGE = 1000.0  # the large temperature, at which gradient norms are recorded
@@ -63,14 +62,14 @@ def quantities(of: Trained, sets: Sequence[str]) -> pd.DataFrame:
     frames = []
     for images in sets:
         test = experiments.tested(of, images)
-        found = store.responses(of, images, test)
-        logits = torch.from_numpy(found.logits)
+        found = store.clean(of, images, test)
+        margins = store.scores(of, images, [(1.0, 0.0), (LARGE, 0.0)], test)
         columns = {
-            "u1": moments.u1(logits),
-            "u2": moments.u2(logits),
-            "variance": moments.u2(logits) - moments.u1(logits) ** 2,
-            "score_1": odin.softmax_score(logits, 1.0),
-            "score": odin.softmax_score(logits, LARGE),
+            "u1": found.u1,
+            "u2": found.u2,
+            "variance": found.u2 - found.u1**2,
+            "score_1": odin.score_from_margin(margins[0], 1.0, experiments.class_count(of)),
+            "score": odin.score_from_margin(margins[1], LARGE, experiments.class_count(of)),
             "norm_1": found.gradient_norm_1.astype(np.float64),
             "norm": found.gradient_norm_1000.astype(np.float64),
         }
@@ -270,7 +269,7 @@ def gains(of: Trained, images: str, temperature: float = LARGE) -> tuple[np.ndar
     if 0 not in epsilons or len(epsilons) < 2:
         raise UserError(f"epsilons are {of.profile.epsilons}", expected="0 and at least one value above it")
     scores = log_scores(of, images, temperature)
-    found = store.responses(of, images, experiments.curve_images(of, images, (temperature,)))
+    found = store.clean(of, images, experiments.curve_images(of, images, (temperature,)))
     norms = found.gradient_norm_1 if temperature == 1 else found.gradient_norm_1000
     above = epsilons > 0
     return (

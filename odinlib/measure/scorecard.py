@@ -14,9 +14,9 @@ import pandas as pd
 import torch
 from scipy.stats import spearmanr
 
-from odinlib import compare, datasets, experiments, metrics, names, odin, profiles, reference, store
+from odinlib import compare, datasets, experiments, metrics, moments, names, odin, profiles, reference, store
 from odinlib.errors import Missing, need
-from odinlib.measure import effects, mechanism, moments
+from odinlib.measure import effects, mechanism
 from odinlib.measure.distances import distance
 from odinlib.profiles import Profile, Trained
 

@@ -17,6 +17,7 @@ class Classifier(nn.Module):
     Subclasses implement :meth:`logits`.
     """
 
+    engine = "plain"  #: what computes it, see `fast`
     mean: Tensor  #: [1, C, 1, 1]
     std: Tensor  #: [1, C, 1, 1]
 

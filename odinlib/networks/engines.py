@@ -31,10 +31,9 @@ ENGINES = ("plain", "fast", "planar")
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 VARIABLE = "ODINLIB_ENGINE"
 
-#: What `planar` may differ by from float64, in standard deviations. 2e-6 is usual for a trained network, more where
-#: batch norms of either sign cancel, as they do in the trial; a wrong compilation is off by far more. For the logits
-#: in bfloat16, in times of what `fast` differs by.
-EQUAL, EQUAL_BFLOAT16 = 1e-5, 1.5
+#: What `planar` may differ by from float64, in standard deviations: about 1e-6 is usual, and a wrong compilation is off
+#: by far more. For the logits in bfloat16, in times of what `fast` differs by.
+EQUAL, EQUAL_BFLOAT16 = 5e-6, 1.5
 
 
 def wanted(engine: str | None = None) -> str | None:
@@ -64,7 +63,7 @@ def chosen(precision: str = "float32", engine: str | None = None) -> str:
     if asked in ("plain", "fast"):
         return asked
     why_not = _why_not(precision, must_pay=asked is None)
-    if asked and why_not:
+    if asked and why_not and precision in verdict().get("trials", [precision]):  # else there is no such form here
         raise UserError(f"the engine planar cannot be had: {why_not}", remedy=f"choose another by {VARIABLE}")
     return "fast" if why_not else "planar"
 
@@ -83,7 +82,7 @@ def in_use() -> str:
         return f"{told}, as {VARIABLE} asks for"
     reasons = dict.fromkeys(filter(None, (_why_not(precision, must_pay=True) for precision in found)))
     if reasons:
-        return f"{told}; not planar, because {' and '.join(reasons)}"
+        return f"{told} (not planar: {' and '.join(reasons)})"
     trials = verdict()["trials"].items()
     gains = " and ".join(f"{trial['fast'] / trial['planar']:.1f} times ({precision})" for precision, trial in trials)
     return f"{told}, compiled by {verdict()['compiler']}: {gains} as fast as the engine fast"
@@ -101,6 +100,10 @@ def _why_not(precision: str, must_pay: bool) -> str | None:
         return f"its error in {precision} is {trial['error']:.1e}, and at most {trial['allowed']:.1e} is right"
     if must_pay and not trial["planar"] < trial["fast"]:
         return f"in {precision} it takes {trial['planar'] / trial['fast']:.1f} times as long"
+    try:
+        compiled.library()
+    except compiled.Unavailable as reason:  # since then
+        return str(reason)
     return None
 
 
@@ -127,7 +130,7 @@ def verdict() -> dict[str, Any]:
             with write_atomically(path) as file:
                 file.write(json.dumps(found, indent=1).encode())
         return found
-    except (compiled.Unavailable, OSError, UserError) as reason:
+    except (compiled.Unavailable, UserError, OSError, RuntimeError, MemoryError) as reason:  # for now
         return {"why_not": str(reason)}
 
 
@@ -142,9 +145,10 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _trials() -> dict[str, dict[str, float]]:
     """Both engines on one network, in turns, in one thread. Times are of the processor: other work does not count."""
-    network, images = _example()
-    few = images[:8]
-    exact, exact_gradient = _in_float64(network, few)
+    with torch.device("cpu"), torch.inference_mode(False), torch.enable_grad():  # whatever the caller has set
+        network, images = _example()
+        few = images[:8]
+        exact, exact_gradient = _in_float64(network, few)
     found = {}
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -176,9 +180,8 @@ def _trials() -> dict[str, dict[str, float]]:
 
 def _in_float64(network: DenseNet, images: Tensor) -> tuple[Tensor, Tensor]:
     """The logits, and the gradients of log S at T = 1, by the modules themselves."""
-    with torch.enable_grad():
-        images = images.double().requires_grad_()
-        logits = copy.deepcopy(network).double()(images)
+    images = images.double().requires_grad_()
+    logits = copy.deepcopy(network).double()(images)
     (gradient,) = torch.autograd.grad(logits, images, log_score_gradients(logits.detach(), [1.0])[0])
     return logits.detach(), gradient
 
@@ -195,8 +198,8 @@ def _example() -> tuple[DenseNet, Tensor]:
     generator = torch.Generator().manual_seed(0)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = DenseNet(40, 12, classes=10)
-    images = torch.rand(32, 3, 32, 32, generator=generator)
+        network = DenseNet(40, 12, classes=10).float()
+    images = torch.rand(32, 3, 32, 32, generator=generator, dtype=torch.float32)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.copy_(torch.randn(len(module.weight), generator=generator))

@@ -72,15 +72,15 @@ def fast(
     if micro is not None and (not isinstance(micro, int) or isinstance(micro, bool) or micro < 1):
         raise UserError(f"micro is {micro!r}", expected="a whole number, at least 1")
     asked, where, dtype = engines.wanted(engine), devices.of(network), PRECISIONS[precision]
-    dense = isinstance(network, DenseNet)
-    if dense and not all(torch.isfinite(value).all() for value in network.state_dict().values()):
+    ours = network if isinstance(network, DenseNet) else None
+    if ours and not all(torch.isfinite(value).all() for value in ours.state_dict().values()):
         raise UserError("the network's weights hold NaN or infinite values", remedy="train it again, or load others")
-    if not dense or compile or asked == "plain" or not devices.has_float64(where):
+    if not ours or compile or asked == "plain" or not devices.has_float64(where):
         return Frozen(network, dtype, compile, micro or devices.images_per_pass(where), fold=asked != "plain")
     on_cpu = where.type == "cpu"
-    if on_cpu and planar.takes(network, dtype) and engines.chosen(precision, engine) == "planar":
-        return Planar(network, dtype)
-    return FastDenseNet(network, dtype, micro or (4 if on_cpu else devices.images_per_pass(where)))
+    if on_cpu and planar.takes(ours, dtype) and engines.chosen(precision, engine) == "planar":
+        return Planar(ours, dtype)
+    return FastDenseNet(ours, dtype, micro or (4 if on_cpu else devices.images_per_pass(where)))
 
 
 class Frozen(nn.Module):

@@ -36,8 +36,9 @@ class Gate:
 
     low: Tensor
     high: Tensor | None  # where no scale is negative, one comparison is enough
-    scale: Tensor  # s and t in float64, for the weights behind
+    scale: Tensor  # s and t in float64
     shift: Tensor
+    behind: Tensor  # t for the weights behind: what the rounding of the bounds adds on average is taken off
     mean: Tensor  # of gate(x), by the batch norm's running statistics
 
     def __call__(self, x: Tensor, out: Tensor | None = None) -> Tensor:
@@ -58,7 +59,7 @@ class Layer:
     bias: Tensor
     grow: Tensor
     offset: Tensor  # of the maps that it adds
-    squeeze_back: Tensor  # the same two, transposed
+    squeeze_back: Tensor  # the two weights transposed, the gate's scale in the first
     grow_back: Tensor
 
 
@@ -70,6 +71,7 @@ class Stage:
     layers: list[Layer]
     gate: Gate
     weight: Tensor
+    weight_back: Tensor  # transposed, the gate's scale in it
     bias: Tensor
     window: int  # of the classifier's pooling; a transition's is 2
 
@@ -85,8 +87,15 @@ def first(network: DenseNet) -> Tensor:
 
 
 @torch.no_grad()
-def stages(network: DenseNet, dtype: torch.dtype) -> list[Stage]:
-    """The blocks of `network`, each with what follows it, folded."""
+def stages(network: DenseNet, dtype: torch.dtype, bounds: bool = True) -> list[Stage]:
+    """The blocks of `network`, each with what follows it, folded.
+
+    Args:
+        network: in evaluation mode.
+        dtype: of maps and weights.
+        bounds: gates only compare, and s and t are in the weights behind; else gates are relu(s x + t) as a whole, for
+            an engine to which this costs no more. That rounds less: bounds of large maps cancel in the sums behind.
+    """
     blocks = (network.block1, network.trans1), (network.block2, network.trans2), (network.block3, network)
     found: list[Stage] = []
     block: Any
@@ -98,17 +107,18 @@ def stages(network: DenseNet, dtype: torch.dtype) -> list[Stage]:
             gate = _gate(bottleneck.bn1, offset, dtype)
             scale, shift = _affine(bottleneck.bn2)
             weight = bottleneck.conv1.weight.double() * scale[:, None, None, None]
-            squeeze, bias = _behind(gate, weight, shift, dtype)
+            squeeze, squeeze_back, bias = _behind(gate, weight, shift, dtype, bounds)
             grow = channels_last(bottleneck.conv2.weight, dtype)
             width = len(gate.scale)
             added = offset[width : width + len(grow)].to(dtype)
-            layers.append(Layer(width, gate, squeeze, bias, grow, added, turned(squeeze), turned(grow)))
+            layers.append(Layer(width, gate, squeeze, bias, grow, added, squeeze_back, turned(grow)))
         gate = _gate(end.bn1, offset, dtype)
         if end is network:
-            weight, bias = _behind(gate, network.fc.weight.double(), network.fc.bias.double(), torch.float32)
+            weight, bias, kept = network.fc.weight.double(), network.fc.bias.double(), torch.float32
         else:  # into the block that was folded just before
-            weight, bias = _behind(gate, end.conv1.weight.double(), found[0].offset.double(), dtype)
-        found.insert(0, Stage(offset[: layers[0].width].float(), layers, gate, weight, bias, network.window))
+            weight, bias, kept = end.conv1.weight.double(), found[0].offset.double(), dtype
+        behind = _behind(gate, weight, bias, kept, bounds)
+        found.insert(0, Stage(offset[: layers[0].width].float(), layers, gate, *behind, network.window))
     return found
 
 
@@ -169,18 +179,24 @@ def _gate(norm: nn.BatchNorm2d, offset: Tensor, dtype: torch.dtype) -> Gate:
     passed = expected(kept.double())
     low = torch.where(scale < 0, none, kept)
     high = torch.where(scale < 0, kept, torch.inf) if bool((scale < 0).any()) else None
-    return Gate(low, high, scale, shift + scale * (expected(turn) - passed), passed)
+    return Gate(low, high, scale, shift, shift + scale * (expected(turn) - passed), passed)
 
 
-def _behind(gate: Gate, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """The weight [out, in, ...] and bias of a linear map of relu(s x + t), for gate(x) in its place.
+def _behind(
+    gate: Gate, weight: Tensor, bias: Tensor, dtype: torch.dtype, bounds: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The weight [out, in, ...] of a linear map of relu(s x + t), its transpose, and its bias.
 
-    What the rounding of the weight adds on average is taken off the bias (Nagel et al., ICCV 2019).
+    If gates are bounds, for gate(x) in its place. What the rounding of the weight adds on average is then taken off the
+    bias (Nagel et al., ICCV 2019).
     """
     matrix = weight.flatten(1) * gate.scale
     rounded = matrix.to(dtype)
-    bias = bias + weight.flatten(1) @ gate.shift + (matrix - rounded) @ gate.mean
-    return channels_last(rounded.view(weight.shape), dtype), bias.float()
+    scaled = channels_last(rounded.view(weight.shape), dtype)
+    if not bounds:
+        return channels_last(weight, dtype), turned(scaled), bias.float()
+    bias = bias + weight.flatten(1) @ gate.behind + (matrix - rounded) @ gate.mean
+    return scaled, turned(scaled), bias.float()
 
 
 def channels_last(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -189,8 +205,8 @@ def channels_last(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def turned(weight: Tensor) -> Tensor:
-    """The weight of the transposed convolution, for stride 1."""
-    return channels_last(weight.flip(2, 3).transpose(0, 1), weight.dtype)
+    """The weight of the transposed convolution, for stride 1, or of the transposed product."""
+    return channels_last(weight.flip(tuple(range(2, weight.ndim))).transpose(0, 1), weight.dtype)
 
 
 def _comparable(x: Tensor) -> Tensor:

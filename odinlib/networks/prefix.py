@@ -10,7 +10,7 @@ Few images at a time stay within the cache; later blocks, whose maps are smaller
 is written out, because the weights need no gradients and all temperatures share the masks of one forward pass.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from odinlib import devices
 from odinlib.networks import folded
 from odinlib.networks.classifier import check_images, log_score_gradients, pooled
 from odinlib.networks.densenet import DenseNet, check_height_and_width
@@ -153,7 +154,7 @@ def _retreat(cotangent: Tensor, stage: Stage, masks: _Masks) -> Tensor:
         rows, columns = min(stage.window, height), min(stage.window, width)
         block = ((cotangent @ stage.weight) / (rows * columns))[:, None, None].expand(-1, rows, columns, -1)
     else:
-        block = _conv(cotangent, turned(stage.weight)) / 4
+        block = _conv(cotangent, stage.weight_back) / 4
         block = block[:, :, None, :, None].expand(-1, -1, 2, -1, 2, -1).flatten(3, 4).flatten(1, 2)
     if (height, width) != block.shape[1:3]:  # what pooling leaves out: beyond the window, or the last of an odd number
         block = F.pad(block, (0, 0, 0, width - block.shape[2], 0, height - block.shape[1]))
@@ -188,31 +189,6 @@ class _Differentiable(torch.autograd.Function):
 def _conv(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """A convolution of [n, H, W, in] that keeps height and width, and a ReLU if asked for."""
     if weight.shape[-1] == 1:
-        return _product(x, weight.flatten(1), bias, relu)
+        return devices.product(x, weight.flatten(1), bias, relu)
     found = F.conv2d(x.permute(0, 3, 1, 2), weight, bias, padding=weight.shape[-1] // 2).permute(0, 2, 3, 1)
     return found.relu_() if relu else found
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
-    """The matrix product [n, H, W, in] to [n, H, W, out].
-
-    On a CPU by oneDNN: on processors not of its maker's, the library that `F.linear` calls for float32 leaves half of
-    the vector unit idle (105 against 230 GFLOP/s on one core of a Zen 5). oneDNN also applies the ReLU on the way.
-    """
-    if x.device.type != "cpu" or _ONEDNN is None:
-        found = F.linear(x, weight, None if bias is None else bias.to(x.dtype))
-        return found.relu_() if relu else found
-    flat: Tensor = _ONEDNN(x.reshape(-1, x.shape[-1]), weight, bias, "relu" if relu else "none", [], "")
-    return flat.view(*x.shape[:-1], -1)
-
-
-def _onednn() -> Callable[..., Tensor] | None:
-    """The product that `torch.compile` calls on CPUs, or none where this PyTorch is built without it."""
-    product: Callable[..., Tensor] | None = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
-    try:
-        return product if product and product(torch.ones(1, 1), torch.ones(1, 1), None, "none", [], "").item() else None
-    except (RuntimeError, NotImplementedError):
-        return None
-
-
-_ONEDNN = _onednn()

@@ -161,7 +161,7 @@ def make(of: Trained, item: Item) -> None:
     if item.kind == "distance":
         distances.distance(of.profile, of.id_set, item.images)
     elif item.kind == "responses":
-        store.responses(of, item.images)
+        store.clean(of, item.images)
     elif item.kind == "curve":
         experiments.curve_images(of, item.images)
     elif item.kind == "grid":

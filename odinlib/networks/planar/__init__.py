@@ -86,6 +86,8 @@ class Planar(nn.Module):
             gradients, _ = self.exact.gradients(images, lambda _, here: cotangent[None, here])
             return gradients[0]
 
+        if not len(images):
+            return images.detach().float()
         return _with_nan(images, torch.cat(in_parallel(work, len(images), self._centred(images), cotangent.float())))
 
     def _check(self, images: Tensor) -> None:
@@ -130,7 +132,7 @@ class _Compiled:
     """
 
     def __init__(self, network: DenseNet, dtype: torch.dtype) -> None:
-        stages = folded.stages(network, dtype)
+        stages = folded.stages(network, dtype, bounds=dtype == torch.bfloat16)
         self.tape = torch.cat([*_tape(folded.first(network), stages)])
         self.classes, self.window, self.bfloat16 = network.classes, network.window, dtype == torch.bfloat16
         self.growth, self.layers = len(stages[0].layers[0].grow), len(stages[0].layers)
@@ -138,7 +140,7 @@ class _Compiled:
 
     def logits(self, images: Tensor) -> Tensor:
         """Logits [N, K] of `images` [N, C, H, W] from which the mean is subtracted."""
-        logits, done = torch.empty(len(images), self.classes), 0
+        logits, done = images.new_empty(len(images), self.classes), 0
         for group, count in _groups(len(images), images.shape[-1]):
             part, here = images[done : done + count], logits[done : done + count]
             with self._network(group, images.shape[1:]) as network:
@@ -160,10 +162,10 @@ class _Compiled:
         for group, count in _groups(len(images), images.shape[-1]):
             with self._network(group, images.shape[1:]) as network:
                 for part in images[done : done + count].split(group):
-                    here = torch.empty(len(part), self.classes)
+                    here = part.new_empty(len(part), self.classes)
                     library().planar_forward(network, part.data_ptr(), len(part), here.data_ptr(), True)
                     several = cotangents(here, slice(done, done + len(part))).contiguous()
-                    back = torch.empty(len(several), *part.shape)
+                    back = part.new_empty(len(several), *part.shape)
                     for cotangent, gradient in zip(several, back, strict=True):
                         library().planar_backward(network, cotangent.data_ptr(), len(part), gradient.data_ptr())
                     gradients.append(back)
@@ -222,27 +224,30 @@ def _groups(count: int, width: int) -> Iterator[tuple[int, int]]:
 
 def _tape(first: Tensor, stages: Sequence[Stage]) -> Iterator[Tensor]:
     """All weights, in the order in which `planar.cpp` takes them."""
-    leads = [(first, stages[0].offset), *((stage.weight.float(), stage.bias) for stage in stages)]
-    for i, (weight, bias) in enumerate(leads):
-        weight = weight.view(*weight.shape, 1, 1) if weight.ndim == 2 else weight  # the classifier's
-        yield from (*_convolution(weight, bias), *_convolution(turned(weight)))
-        if i < len(stages):
-            yield from _gate(stages[i].gate)
-            for layer in stages[i].layers:
-                yield from (*_gate(layer.gate), *_convolution(layer.squeeze, layer.bias))
-                yield from (*_convolution(layer.grow, layer.offset), *_convolution(layer.squeeze_back.float()))
-                yield from _convolution(layer.grow_back.float())
+    yield from (*_convolution(first, stages[0].offset), *_convolution(turned(first)))
+    for stage in stages:
+        yield from _gate(stage.gate)
+        for layer in stage.layers:
+            yield from (*_gate(layer.gate), *_convolution(layer.squeeze, layer.bias))
+            yield from (*_convolution(layer.grow, layer.offset), *_convolution(layer.squeeze_back.float()))
+            yield from _convolution(layer.grow_back.float())
+        yield from (*_convolution(stage.weight.float(), stage.bias), *_convolution(stage.weight_back.float()))
 
 
 def _convolution(weight: Tensor, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """A weight [out, in, H, W] as [block of maps][input cell][tap][map], and the bias; zeros fill the last block."""
+    weight = weight.view(*weight.shape, 1, 1) if weight.ndim == 2 else weight  # the classifier's
     block, in_cell = library().planar_block(len(weight)), 4 // weight.element_size()
-    bias, beyond = torch.zeros(len(weight)) if bias is None else bias.float(), -len(weight) % block
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    beyond = -len(weight) % block
     weight = F.pad(weight.flatten(2), (0, 0, 0, 0, 0, beyond)).unflatten(1, (-1, in_cell)).unflatten(0, (-1, block))
-    return _cells(weight.permute(0, 2, 4, 1, 3)), F.pad(bias, (0, beyond))
+    return _cells(weight.permute(0, 2, 4, 1, 3)), F.pad(bias.float(), (0, beyond))
 
 
 def _gate(gate: Gate) -> tuple[Tensor, Tensor]:
+    """The two numbers of each map's gate: scale and shift in float32, the bounds in bfloat16."""
+    if gate.low.dtype == torch.float32:
+        return gate.scale.float(), gate.shift.float()
     return _cells(gate.low), _cells(torch.full_like(gate.low, torch.inf) if gate.high is None else gate.high)
 
 

@@ -95,8 +95,8 @@ def compiler() -> tuple[str, str]:
     """The path of the compiler and the first line of what it says of its version."""
     path = next(filter(None, map(shutil.which, filter(None, (os.environ.get("CXX"), *COMPILERS)))), None)
     if path is None:
-        raise Unavailable(f"there is no C++ compiler ({', '.join(COMPILERS)})")
-    return path, _run(path, "--version").splitlines()[0]
+        raise Unavailable(f"there is no C++ compiler, {', '.join(COMPILERS[:-1])} or {COMPILERS[-1]}")
+    return path, next(iter(_run(path, "--version").splitlines()), path)
 
 
 @functools.cache

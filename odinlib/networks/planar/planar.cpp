@@ -9,7 +9,8 @@
 //   row    one image row of n images, interleaved (x n + image): a step to the left or right is n cells. Rows of few
 //          pixels still fill vectors, and the images of a group do not meet.
 //   tile   what the registers sum at a time: 2 vectors of a row by a block of maps.
-//   gate   a batch norm and its ReLU but for the scale and shift, which are in the weights behind: two bounds a map.
+//   gate   a batch norm and its ReLU, by two numbers a map: in float32 scale and shift; in bfloat16 bounds, and the scale
+//          and the shift are in the weights behind.
 //   block  a dense block, [y][map][row]: a layer reads the first maps and writes the next ones. That is the
 //          concatenation.
 #include <algorithm>
@@ -54,13 +55,13 @@ static inline Vec first_lanes(Vec x, int count) {  // the others 0
 struct Float32 {
   static constexpr int MAPS = 1;  // in a cell
   static Vec multiply_add(Vec sum, float weight, Vec x) { return sum + weight * x; }
-  static Vec gate(Vec x, float low, float high) { x = at_least(all(low), x); return all(high) < x ? all(high) : x; }
+  static Vec gate(Vec x, float scale, float shift) { return at_least(Vec{}, scale * x + shift); }
   static Vec map(Vec cells, int) { return cells; }
   static Vec join(const Vec* maps) { return maps[0]; }
 };
 
 #ifdef __AVX512BF16__
-struct Bfloat16 {  // an offset leaves no bound below 0, and from there on numbers are ordered as their bits are
+struct Bfloat16 {  // an offset leaves no bound of a gate below 0, and from there on numbers are ordered as their bits are
   static constexpr int MAPS = 2;
   static Ints bits(float x) { int32_t same; std::memcpy(&same, &x, 4); return same - Ints{}; }
   static Ints rounded(Vec x) { return (Ints)x + 32767 + ((Ints)x >> 16 & 1); }  // to nearest, ties to even: the upper half
@@ -191,10 +192,10 @@ static void convolve_3x3(Maps& in, int above, int here, int below, int map, cons
 template <class T>
 struct Gate {
   int cells;
-  const float *low, *high;
-  Bits passed;  // where it changed nothing, for `backward`
+  const float *one, *other;
+  Bits passed;  // where it let something through, for `backward`
   Gate(Tape& tape, int maps, const Maps& block)
-      : cells(maps / T::MAPS), low(tape.take(cells)), high(tape.take(cells)),
+      : cells(maps / T::MAPS), one(tape.take(cells)), other(tape.take(cells)),
         passed(block.height, maps, block.width, block.n) {}
 };
 
@@ -224,11 +225,11 @@ struct DenseBlock {
                         Convolution(tape, growth, 9, four), Bits(height, four, width, n)});
   }
 
-  // One gated row of a cell, and if asked for, where the gate let it through.
+  // One gated row of a cell, and if asked for, where the gate let something through.
   void pass(Gate<T>& gate, int y, int cell, float* out, bool record) {
-    const float *in = block.at(y, cell), low = gate.low[cell], high = gate.high[cell];
-    for (int x = 0, end = block.vectors * LANES; x < end; x += LANES) store(out + x, T::gate(load(in + x), low, high));
-    for (int x = 0; record && x < block.row; x += LANES) gate.passed.set(y, cell, x, load(in + x) == load(out + x));
+    const float *in = block.at(y, cell), one = gate.one[cell], other = gate.other[cell];
+    for (int x = 0, end = block.vectors * LANES; x < end; x += LANES) store(out + x, T::gate(load(in + x), one, other));
+    for (int x = 0; record && x < block.row; x += LANES) gate.passed.set(y, cell, x, load(out + x) > 0);
   }
 
   // All layers, a row at a time; the 3 x 3 convolution goes one row behind, while what it reads is in the cache.

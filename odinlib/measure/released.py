@@ -1,0 +1,162 @@
+"""What the images that the paper's authors released have to do with its numbers: border and JPEG, on and off.
+
+Beyond the paper. Variants of one set hold the same images in the same order, so every comparison is paired.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+
+from odinlib import experiments, metrics, store
+from odinlib.measure.mechanism import quantities
+from odinlib.profiles import Trained
+
+#: The ways to score that are compared, as they are shown.
+METHODS = {"baseline": "baseline", "temperature": "temperature alone", "odin": "ODIN"}
+
+
+def variants_effect(of: Trained, sets: Sequence[str]) -> pd.DataFrame:
+    """The five measures by three methods on variants of one set, and how each differs from the first variant.
+
+    Args:
+        of: the network; its profile's fixed setting is that of `odin`, and its fixed temperature that of `temperature`.
+        sets: variants of one set of images.
+
+    Returns:
+        A row for each set, method and metric: set, method, metric, value, low, high (percent), change, change_low,
+        change_high (points, from the first set; paired bootstrap), images_in, images_out.
+    """
+    profile = of.profile
+    large, moved = profile.fixed_temperature, profile.fixed_epsilon
+    settings = {"baseline": (1.0, 0.0), "temperature": (large, 0.0), "odin": (large, moved)}
+    every = list(settings.values())
+    inside = experiments.tested(of, of.id_set, every)
+    test = {images: experiments.tested(of, images, every) for images in sets}
+    common = set.intersection(*(set(indices.tolist()) for indices in test.values()))
+    rows = []
+    for method, setting in settings.items():
+        scores_in = experiments.test_scores(of, of.id_set, *setting, among=inside)
+        first: dict[str, np.ndarray] = {}
+        for images in sets:
+            paired = np.array([index for index in test[images] if index in common])
+            scores_out = experiments.test_scores(of, images, *setting, among=paired)
+            values = metrics.evaluate(scores_in, scores_out, profile.tpr)
+            drawn = metrics.bootstrap(
+                scores_in, scores_out, resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed
+            )
+            for metric in metrics.METRICS:
+                found = 100 * torch.cat([values[metric].reshape(1), drawn[metric]]).numpy()
+                change = found - first.setdefault(metric, found)
+                low, high, change_low, change_high = (
+                    end for part in (found[1:], change[1:]) for end in metrics.interval(torch.from_numpy(part))
+                )
+                rows.append(
+                    {
+                        "set": images,
+                        "method": method,
+                        "metric": metric,
+                        "value": found[0],
+                        "low": low,
+                        "high": high,
+                        "change": change[0],
+                        "change_low": change_low,
+                        "change_high": change_high,
+                        "images_in": len(scores_in),
+                        "images_out": len(scores_out),
+                    }
+                )
+    return pd.DataFrame(rows)
+
+
+#: The quantities that `paired_shift` compares, as they are shown: columns of `mechanism.quantities`.
+QUANTITIES = {
+    "u1": "$U_1$",
+    "variance": "variance of the gaps",
+    "norm_1": "1-norm of $\\nabla \\log S$, $T = 1$",
+    "norm": "1-norm of $\\nabla \\log S$, $T = 1000$",
+}
+
+
+def paired_shift(of: Trained, before: str, after: str) -> pd.DataFrame:
+    """What a change of the images does to what the paper explains detection by, image by image.
+
+    Args:
+        of: the network.
+        before, after: two variants of one set.
+
+    Returns:
+        A row for each of `QUANTITIES`: quantity, before, after (means), change (mean of the differences), low, high
+        (its 95 % interval, normal), share (of images in which it grows, percent), images.
+    """
+    frames = [quantities(of, [images]).set_index("index") for images in (before, after)]
+    shared = frames[0].index.intersection(frames[1].index)
+    rows = []
+    for name in QUANTITIES:
+        old, new = (frame.loc[shared, name].to_numpy() for frame in frames)
+        change = new - old
+        half = 1.96 * change.std(ddof=1) / np.sqrt(len(change))
+        rows.append(
+            {
+                "quantity": name,
+                "before": old.mean(),
+                "after": new.mean(),
+                "change": change.mean(),
+                "low": change.mean() - half,
+                "high": change.mean() + half,
+                "share": 100 * (change > 0).mean(),
+                "images": len(shared),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def epsilon_slope(of: Trained, images: str, resamples: int = 200, seed: int = 0) -> dict[str, float]:
+    """The derivative of the FPR by epsilon at 0, at the large temperature, from what is recorded at epsilon = 0.
+
+    With g the margin score, a the threshold and q the density of g on the foreign set at a, to first order in epsilon
+    FPR'(0) = q(a) (E_Q[|∇g|_1 | g = a] - E_P[|∇g|_1 | g = a]), P being the in-distribution set and Q the foreign one:
+    a perturbation hurts at first where, at the threshold, foreign images have the steeper score. Densities and
+    conditional means by a Gaussian kernel, of Silverman's width for the foreign scores.
+
+    Args:
+        of: the network.
+        images: the foreign set.
+        resamples: of the bootstrap behind the interval.
+        seed: of these.
+
+    Returns:
+        slope, low, high: percentage points for each 0.001 of epsilon; steep_in, steep_out: the two conditional means.
+    """
+    temperature, tpr = 1000.0, of.profile.tpr  # at which gradient norms are recorded
+    count = experiments.class_count(of)
+
+    def known(name: str) -> tuple[np.ndarray, np.ndarray]:
+        """g and |∇g|_1 of the test images: ∇g = T ∇log S / (1 - S)."""
+        test = experiments.tested(of, name)
+        margin = store.scores(of, name, [(temperature, 0.0)], test)[0].numpy()
+        others = (count - 1) * np.exp(-margin / temperature)  # S = 1 / (1 + others)
+        steep = temperature * store.clean(of, name, test).gradient_norm_1000 * (1 + others) / others
+        return margin, steep
+
+    inside, outside = known(of.id_set), known(images)
+
+    def slope(rows_in: np.ndarray, rows_out: np.ndarray) -> tuple[float, float, float]:
+        (g_in, steep_in), (g_out, steep_out) = (
+            (margin[rows], steep[rows]) for (margin, steep), rows in ((inside, rows_in), (outside, rows_out))
+        )
+        threshold = np.sort(g_in)[int(np.floor((1 - tpr) * len(g_in)))]
+        spread = min(g_out.std(), (np.quantile(g_out, 0.75) - np.quantile(g_out, 0.25)) / 1.349)
+        width = 0.9 * spread * len(g_out) ** -0.2
+        near_in, near_out = (np.exp(-(((g - threshold) / width) ** 2) / 2) for g in (g_in, g_out))
+        density = near_out.mean() / (width * np.sqrt(2 * np.pi))
+        means = np.average(steep_in, weights=near_in), np.average(steep_out, weights=near_out)
+        return 100 * 0.001 * density * (means[1] - means[0]), *means
+
+    rng = np.random.default_rng(seed)
+    sizes = len(inside[0]), len(outside[0])
+    found = slope(*(np.arange(size) for size in sizes))
+    drawn = [slope(*(rng.integers(size, size=size) for size in sizes))[0] for _ in range(resamples)]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return {"slope": found[0], "low": low, "high": high, "steep_in": found[1], "steep_out": found[2]}

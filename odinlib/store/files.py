@@ -1,0 +1,262 @@
+"""What there is of a network's answers: files by their headers, and what is missing."""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from odinlib import artefacts, datasets, profiles, splits, trained
+from odinlib.artefacts import Refused
+from odinlib.datasets import ImageSet
+from odinlib.errors import Missing, UserError
+from odinlib.profiles import Profile, Trained
+from odinlib.splits import Draw
+
+Setting = tuple[float, float]  # T and epsilon
+#: To be raised when a change of code changes the numbers, so that old artefacts are not read.
+FORMAT = 2
+#: The folders of scores, in the order in which they are looked through; responses of many classes hold some, too.
+SCORES = ("scores", "curves", "grids", "responses")
+NOISE_IMAGES = 10_000  # of each noise set, as in the paper; one may ask for fewer, or for more
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part of a draw: its images from place `start` on, up to `stop` or to the end."""
+
+    draw: Draw
+    start: int = 0
+    stop: int | None = None
+
+    def indices(self, total: int) -> np.ndarray:
+        """Which images these are, of a set of `total` [stop - start] int64."""
+        return self.draw.order(total)[self.start : self.stop]
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A file of scores or responses, by its header."""
+
+    path: Path
+    header: Mapping[str, Any]
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        """Which images it holds, in its own order [n] int64."""
+        drawn = self.header["drawn"]
+        return Part(Draw.from_header(drawn), drawn["start"], drawn["stop"]).indices(drawn["of"])
+
+    def places(self, indices: np.ndarray) -> np.ndarray:
+        """Where images lie in this file, or -1 for those that do not [n] int64."""
+        places = np.full(max(self.header["drawn"]["of"], indices.max(initial=-1) + 1), -1)
+        places[self.images] = np.arange(len(self.images))
+        return places[indices]
+
+    @property
+    def settings(self) -> tuple[list[float], list[float]]:
+        """Its temperatures and its epsilons; every pair of them is there."""
+        return self.header["temperatures"], self.header["epsilons"]
+
+    def has(self, setting: Setting) -> bool:
+        """Whether it holds scores at this (T, epsilon)."""
+        return "temperatures" in self.header and setting[0] in self.settings[0] and setting[1] in self.settings[1]
+
+
+# --- Sets and files ---------------------------------------------------------------------------------------------------
+
+
+def image_set(profile: Profile, images: str, id_set: str) -> ImageSet:
+    """All test images of a set; noise takes the shape of the ID set's images."""
+    if images not in datasets.NOISE:
+        return datasets.load(images, "test")
+    shape = datasets.load(id_set, "test").shape
+    return datasets.load(images, "test", count=profile.images or NOISE_IMAGES, seed=profile.seed, shape=shape)
+
+
+def draw(of: Trained, images: str) -> Draw:
+    """The draw of a set that is asked for.
+
+    It is that of the profile's split; but a set may have been called otherwise when it was drawn, and then the record
+    stands. Where only what is recorded is read, and nothing of the draw was changed, it stands whatever drew it.
+    """
+    asked = draw_by(of.profile, images, of.profile.split)
+    drawn = [Draw.from_header(one.header["drawn"]) for kind in SCORES[:-1] for one in recorded(of, images, kind)]
+    if of.profile.exact or {"split", "seed", "images"} & profiles.changes(of.profile).keys():
+        drawn = [one for one in drawn if dataclasses.replace(one, name=asked.name) == asked]
+    return within(of, images, asked) if asked in drawn or not drawn else drawn[-1]  # of the grids, where there are any
+
+
+def within(of: Trained, images: str, asked: Draw) -> Draw:
+    """The draw of as many images as the set has, where more were asked for of what is only read."""
+    if of.profile.exact or asked.limit is None:
+        return asked
+    return dataclasses.replace(asked, limit=min(asked.limit, total(of, images)))
+
+
+def draw_by(profile: Profile, images: str, split: str) -> Draw:
+    """The draw of a set by a rule of `splits.SPLITS`, with the profile's seed and number of images."""
+    found = splits.draw(split, images, profile.seed, profile.images)
+    # Noise is generated to the number that is asked for: its first images, and no permutation of more.
+    return found.without_permutation() if images in datasets.NOISE else found
+
+
+def total(of: Trained, images: str) -> int:
+    """How many images the whole set has; of noise, more than this are never asked for.
+
+    Raises:
+        Missing: neither a record of the set nor its images are here.
+    """
+    if images in datasets.NOISE:
+        return max(NOISE_IMAGES, of.profile.images or 0)
+    found = [one.header["drawn"]["of"] for kind in SCORES for one in recorded(of, images, kind)]
+    if not found and not of.profile.compute:
+        raise missing(of, images, "responses")
+    return max(found) if found else len(image_set(of.profile, images, of.id_set))
+
+
+def recorded(of: Trained, images: str, kind: str) -> list[Recorded]:
+    """The files of one folder that speak of this network and set, the largest first.
+
+    A profile that computes takes only what was made from the weights and images that are here, and passes over what is
+    damaged, so that it is made again.
+
+    Raises:
+        Refused: a file is damaged, and this profile only reads.
+    """
+    folder, found = of.profile.folder / kind / of.key, []
+    if not folder.is_dir():
+        return []
+    here = inputs(of, images) if of.profile.compute else {}
+    for name in _listing(folder, folder.stat().st_mtime_ns):
+        if not name.startswith(images):
+            continue
+        try:
+            one = _recorded(folder / name, (folder / name).stat().st_mtime_ns)
+            if one.header.get("set") != images or one.header.get("format") != FORMAT:
+                continue
+            if of.profile.compute:
+                _check_inputs(of, one, here)
+            found.append(one)
+        except Refused as refusal:
+            if not of.profile.compute:
+                raise
+            _tell(f"{refusal}: computing it again")
+    return sorted(found, key=lambda one: one.header["drawn"]["start"] - one.header["drawn"]["stop"])
+
+
+@functools.lru_cache(maxsize=256)
+def _listing(folder: Path, changed: int) -> list[str]:
+    return sorted(path.name for path in folder.glob("*.npz") if not path.name.startswith("."))
+
+
+@functools.lru_cache(maxsize=4096)
+def _recorded(path: Path, changed: int) -> Recorded:
+    return Recorded(path, artefacts.load_header(path))
+
+
+@functools.lru_cache(maxsize=256)
+def _tell(what: str) -> None:
+    print(what, file=sys.stderr)
+
+
+def available(of: Trained, images: str, settings: Sequence[Setting], kinds: Sequence[str] = SCORES) -> np.ndarray:
+    """Which images of a set have recorded scores at all of these settings, in files of these kinds [total] bool."""
+    size = total(of, images)
+    there = np.ones(size, dtype=bool)
+    clean = with_logits(of, images) if kinds == SCORES else np.zeros(size, dtype=bool)
+    files = [one for kind in kinds for one in recorded(of, images, kind)]
+    for setting in dict.fromkeys(settings):
+        found = mask([one for one in files if one.has(setting)], size)
+        there &= found | clean if setting[1] == 0 else found
+    return there
+
+
+def with_logits(of: Trained, images: str) -> np.ndarray:
+    """Which images of a set have recorded logits, and so a score at any T without perturbation [total] bool."""
+    there = np.zeros(total(of, images), dtype=bool)
+    for one in recorded(of, images, "responses"):
+        kept = one.images[: one.header.get("logits")]
+        there[kept[kept < len(there)]] = True
+    return there
+
+
+def held_out(of: Trained, images: str) -> np.ndarray:
+    """Which images of a set have a recorded grid, of whatever settings: those that were held out [total] bool."""
+    return mask(recorded(of, images, "grids"), total(of, images))
+
+
+def mask(files: Sequence[Recorded], size: int) -> np.ndarray:
+    """Which images of a set of this size lie in any of the files [size] bool."""
+    there = np.zeros(size, dtype=bool)
+    for one in files:
+        there[one.images[one.images < size]] = True  # of noise, more may be recorded than are asked for
+    return there
+
+
+def _check_inputs(of: Trained, one: Recorded, here: Mapping[str, str]) -> None:
+    arrays(of, one)  # which checks the digest
+    if one.header.get("noise_seed", of.profile.seed) != of.profile.seed:
+        raise Refused(f"{one.path} is of noise by another seed")
+    for what in one.header["inputs"].keys() & here.keys():
+        if one.header["inputs"][what] != here[what]:
+            raise Refused(f"{one.path} was made from other {what} than those on this machine")
+
+
+@functools.lru_cache(maxsize=64)
+def _arrays(path: Path, changed: int, sealed_in: Path | None) -> artefacts.Arrays:
+    if sealed_in is not None:
+        artefacts.check_sealed(path, sealed_in)
+    return artefacts.load(path).arrays
+
+
+def arrays(of: Trained, one: Recorded) -> artefacts.Arrays:
+    """The arrays of a file, checked against its digest and, where the profile only reads, against the manifest."""
+    sealed_in = None if of.profile.compute else of.profile.folder
+    return _arrays(one.path, one.path.stat().st_mtime_ns, sealed_in)
+
+
+# --- What is not there ------------------------------------------------------------------------------------------------
+
+
+def missing(of: Trained, images: str, what: str, count: int | None = None, at: Setting | None = None) -> Missing:
+    """What is not recorded of a set, and the command that makes exactly that.
+
+    Args:
+        of: the network.
+        images: the set.
+        what: in the plural, such as "responses".
+        count: of how many images.
+        at: the one setting (T, epsilon) that is asked for, where it is one.
+    """
+    words = ["odin", "respond", "--profile", of.profile.name, "--network", of.network, "--id-set", of.id_set]
+    words += ["--training", of.training] if of.training != of.profile.training(of.network, of.id_set) else []
+    words += ["--set", images, *(["--at", *(_exactly(number) for number in at)] if at else [])]
+    for field, value in profiles.changes(of.profile).items():
+        words += ["-p", field, value if isinstance(value, str) else json.dumps(value)]
+    if of.id_set not in profiles.PROFILES.get(of.profile.name, of.profile).ood_sets:
+        words += ["-p", "ood_sets", json.dumps(of.profile.ood_sets[of.id_set])]
+    told = f"{what} of {images} by {of.key}" + (f" ({count:,} images)" if count else "")
+    return Missing(f"{told} are not recorded", remedy=f"`{shlex.join(words)}` makes them, where the images are")
+
+
+def _exactly(number: float) -> str:
+    """A number as it is typed, to its last digit."""
+    return f"{number:g}" if float(f"{number:g}") == number else repr(number)
+
+
+def inputs(of: Trained, images: str) -> dict[str, str]:
+    """The SHA-256 of the weights and of the images, of those that are here."""
+    found = {}
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        found["weights"] = json.loads(trained.path(of).with_suffix(".json").read_text())["sha256"]
+    with contextlib.suppress(UserError):  # embedded images and noise come with this package
+        found["images"] = datasets.prepared.provenance(images)["sha256"]
+    return found
