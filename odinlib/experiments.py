@@ -137,8 +137,13 @@ def curve_temperatures(profile: Profile) -> tuple[float, float]:
     return (1.0, profile.fixed_temperature)
 
 
-def curve_images(of: Trained, images: str) -> np.ndarray:
+def curve_images(of: Trained, images: str, temperatures: Sequence[float] | None = None) -> np.ndarray:
     """The test images behind the curves over epsilon, the first of those that are tested; recorded now if need be.
+
+    Args:
+        of: the network.
+        images: the set.
+        temperatures: which of the curves, by their temperatures; None takes both.
 
     Returns:
         Places in the set [n] int64.
@@ -146,7 +151,7 @@ def curve_images(of: Trained, images: str) -> np.ndarray:
     Raises:
         Missing: no curve is recorded at these settings, and this profile only reads.
     """
-    profile, settings = of.profile, _curve_settings(of.profile)
+    profile, settings = of.profile, _curve_settings(of.profile, temperatures)
     indices = tested(of, images, settings)
     if profile.exact:
         indices = indices[: profile.curve_images]
@@ -164,11 +169,13 @@ def curve_images(of: Trained, images: str) -> np.ndarray:
     return indices[: profile.curve_images]
 
 
-def curve(of: Trained, images: str) -> Tensor:
-    """Scores [2, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9)."""
-    indices = curve_images(of, images)
-    shape = 2, len(of.profile.epsilons), len(indices)
-    return store.scores(of, images, _curve_settings(of.profile), indices).view(shape)
+def curve(of: Trained, images: str, temperatures: Sequence[float] | None = None) -> Tensor:
+    """Scores [2, B, n] of test images at T = 1 and at the large T, for every epsilon (Figures 3 cd, 4, 8, 9).
+
+    Of one of these temperatures alone where it is named: what is recorded of the other does not matter then.
+    """
+    indices, settings = curve_images(of, images, temperatures), _curve_settings(of.profile, temperatures)
+    return store.scores(of, images, settings, indices).view(-1, len(of.profile.epsilons), len(indices))
 
 
 def predictions(of: Trained, images: str) -> Tensor:
@@ -178,8 +185,8 @@ def predictions(of: Trained, images: str) -> Tensor:
     return store.classes(of, images, _curve_settings(of.profile), indices).view(shape)
 
 
-def _curve_settings(profile: Profile) -> list[Setting]:
-    return [(t, e) for t in curve_temperatures(profile) for e in profile.epsilons]
+def _curve_settings(profile: Profile, temperatures: Sequence[float] | None = None) -> list[Setting]:
+    return [(t, e) for t in temperatures or curve_temperatures(profile) for e in profile.epsilons]
 
 
 def test_scores(

@@ -44,10 +44,9 @@ def epsilon_effect(of: Trained, ood_sets: Sequence[str], temperature: float) -> 
     Returns:
         Columns ood_set, epsilon and the five measures.
     """
-    row = experiments.curve_temperatures(of.profile).index(temperature)
 
     def scores(images: str) -> torch.Tensor:
-        return experiments.curve(of, images)[row]
+        return experiments.curve(of, images, [temperature])[0]
 
     scores_in = scores(of.id_set)
     return _curves(of, ood_sets, "epsilon", of.profile.epsilons, lambda ood_set: (scores_in, scores(ood_set)))
