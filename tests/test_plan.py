@@ -284,7 +284,6 @@ def test_the_command_that_is_named_makes_what_is_missing(recorded, tmp_path, mon
     there = follow_until_there(recorded.profile, lambda: ask(of), steps=4)
 
     monkeypatch.setenv("ODINLIB_RESULTS", str(tmp_path / "at-once"))
-    monkeypatch.setattr(store, "Missing", None)
     at_once = ask(recorded.among(**changes))
     assert len(np.atleast_1d(there)) and np.isfinite(np.asarray(there)).all()
     if "images" not in changes:  # then what is recorded decides which are taken

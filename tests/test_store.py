@@ -14,6 +14,7 @@ from odinlib.artefacts import Refused
 from odinlib.errors import Missing, UserError
 from odinlib.networks import train as training
 from odinlib.networks import weights
+from odinlib.store import making
 
 NET, ID = "mlp-16x1", "digits"
 KEY = f"{NET}_{ID}_seed0"
@@ -193,7 +194,7 @@ def test_an_interrupted_artefact_goes_on_at_the_last_whole_shard(tiny, monkeypat
             raise KeyboardInterrupt
         return respond(network, images, *rest)
 
-    monkeypatch.setattr(store, "respond", stops_at_the_third)
+    monkeypatch.setattr(making, "respond", stops_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         store.responses(many, ID)
     assert not path.exists()
@@ -407,8 +408,8 @@ def whole_set(of, images):
     """The recorded responses by image, and the order of the draw that a header tells."""
     header = artefacts.load_header(of.profile.folder / "responses" / KEY / f"{images}.npz")
     drawn = artefacts.load_header(of.profile.folder / "grids" / KEY / f"{images}.npz")["drawn"]
-    order = store.Draw.from_header(drawn).order(drawn["of"])
-    place = store.Draw.from_header(header["drawn"]).order(drawn["of"]).tolist()
+    order = splits.Draw.from_header(drawn).order(drawn["of"])
+    place = splits.Draw.from_header(header["drawn"]).order(drawn["of"]).tolist()
     logits = held(of.profile, f"responses/{KEY}/{images}.npz")["logits"]
     return {image: logits[:, i] for i, image in enumerate(place)}, order
 

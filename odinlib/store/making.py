@@ -180,6 +180,7 @@ def _in_shards(
 
 def _config(of: Trained, images: str, part: Part, told: Mapping[str, Any]) -> dict[str, Any]:
     """What an artefact's header fixes: all that its arrays depend on; as it is read back from JSON."""
+    trained.network(of)  # the header has the digest of its weights, so they are made first
     size = total(of, images)
     place = {"start": part.start, "stop": part.start + len(part.indices(size)), "of": size}
     config = {
