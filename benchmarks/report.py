@@ -21,6 +21,7 @@ this library's engines (`odinlib/networks/fast.py`) and by others, on the same i
 Everything below is written by that command from `benchmarks/results/`. The contestants take turns; times are
 "minimum / median" over the rounds, ratios the median of the ratios within a round. A grid is added up from its passes.
 On a CPU times are of the processor, a thread, not of the clock on the wall: other work on the machine counts less.
+It still counts through the caches, and more for whoever moves more memory: on a busy machine the ratios rise.
 {cuda}
 """
 
