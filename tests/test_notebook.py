@@ -305,8 +305,7 @@ def test_values_are_read_as_typed():
 
 
 def test_the_foot_of_a_page_tells_how_to_make_it_again(tmp_path):
-    made = "from odinlib import profiles\nrun = profiles.configure(profile, images=images)\npages.banner(run)"
-    page = write(tmp_path / "page.ipynb", CHECKED, made, "notebook.provenance(run)")
+    page = write(tmp_path / "page.ipynb", CHECKED, "page.provenance(run)")
     given = {"images": 300, "temperatures": [1, 1e-05], "profile": "demo"}
     execution.execute(page, tmp_path / "out.ipynb", given, progress=False)
     shown = outputs(tmp_path / "out.ipynb")

@@ -89,7 +89,7 @@ def _checked(name: str, value: Any, default: Any, rule: Rule | None) -> Any:
         kind = type(default)
     if value is None and default is None:
         return None
-    if isinstance(value, str) and kind in (list, dict) and isinstance(found := _read(value), list | dict):
+    if isinstance(value, str) and kind in (list, dict) and _is_a(kind, found := _read(value)):
         value = found
     if kind in _NAMES and not _is_a(kind, value):
         remedy = None
