@@ -1,18 +1,13 @@
-"""The library's own engines, pass by pass: plain, fast and planar take turns on the same network and images.
-
-Times are of the processor, not of the clock on the wall, so that other work on the machine counts less; with several
-threads they are shared out.
-"""
+"""The library's own engines, pass by pass: plain, fast and planar take turns on the same network and images."""
 
 import argparse
 import copy
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from contestants import MOVED, TEMPERATURES, the_network
-from sweep import rate, sample
+from sweep import rate, sample, seconds
 from torch import Tensor, nn
 
 from odinlib import odin
@@ -83,12 +78,9 @@ def in_turns(works: dict[str, Callable[[], object]], rounds: int, together: int)
     times: dict[str, list[float]] = {name: [] for name in works}
     for done in range(rounds + 1):
         for name, each in works.items():
-            start = time.process_time()
-            for _ in range(repeats):
-                each()
-            taken = time.process_time() - start
+            taken = sum(seconds(each) for _ in range(repeats))
             if done:  # the first warms up
-                times[name].append(1e3 * taken / repeats / together / torch.get_num_threads())
+                times[name].append(1e3 * taken / repeats / together)
     return times
 
 

@@ -20,6 +20,8 @@ this library's engines (`odinlib/networks/fast.py`) and by others, on the same i
 
 Everything below is written by that command from `benchmarks/results/`. The contestants take turns; times are
 "minimum / median" over the rounds, ratios the median of the ratios within a round. A grid is added up from its passes.
+On a CPU times are of the processor, a thread, not of the clock on the wall: other work on the machine counts less.
+It still counts through the caches, and more for whoever moves more memory: on a busy machine the ratios rise.
 {cuda}
 """
 
@@ -119,7 +121,7 @@ def engines(run: dict[str, Any]) -> str:
     names = list(next(iter(found["rows"].values())))
     slower = names[:-1]
     lines = [
-        f"**The engines**, pass by pass, in times of the processor (in use: {found['in_use']}):",
+        f"**The engines**, pass by pass (in use: {found['in_use']}):",
         "",
         f"| milliseconds an image | {' | '.join(names)} | {' | '.join(f'{name} / {names[-1]}' for name in slower)} |",
         "|---" * (1 + len(names) + len(slower)) + "|",

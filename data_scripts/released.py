@@ -1,6 +1,6 @@
 """How the sets that the paper's authors released were made, measured: what odinlib/reference/released.json holds.
 
-Needs Tiny ImageNet's test images and the released sets in one folder. Some 10 minutes on one core. Images are compared
+Needs Tiny ImageNet's test images and the released sets in one folder. Some 20 minutes on one core. Images are compared
 as IJG's libjpeg decodes them, as the released sets are.
 """
 

@@ -256,6 +256,7 @@ def import_weights(profile: str, source: Path, network: str, id_set: str, **opti
 def status(profile: str) -> None:
     """Show what is recorded, what can be computed here, and what is missing for the rest."""
     from odinlib import profiles, record
+    from odinlib.networks import engines
 
     (header, *rows), missing = record.status(profiles.get(profile))
     click.echo(_table(header, rows))
@@ -269,6 +270,7 @@ def status(profile: str) -> None:
         click.echo(
             f"computable: `odin respond --profile {profile} --network NETWORK --id-set SET`; training takes hours"
         )
+    click.echo(f"engine: {engines.in_use()}")
 
 
 @main.command()

@@ -28,6 +28,7 @@ from PIL import Image
 from odinlib import cli
 from odinlib.datasets import archives, catalogue, formats, jpeg, lmdb, prepare, prepared, raw, released, resample
 from odinlib.errors import Missing, UserError
+from odinlib.reference import released as measured
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "data_scripts"
 RANDOM = np.random.default_rng(0)
@@ -476,6 +477,25 @@ def test_every_image_was_cropped_once_at_any_place():
     assert found[:, 1:].min() == 0 and found[:, 1:].max() == 64 - 32
     for place in found[:, 1:].T:
         assert np.bincount(place).min() > 230  # 303 of 33 places on average
+
+
+def test_what_was_measured_of_the_released_sets_is_of_these_files():
+    made = measured.measured()["raw_sha256"]
+    known = {name: entry.files for name, entry in catalogue.RELEASED.items() if entry.files}
+    assert len(known) == 3 and known.items() <= {name: next(iter(of.values())) for name, of in made.items()}.items()
+    resize = measured.making("resize").set_index(["decoder", "encoder"])
+    whole = resize[resize.files == 10_000]
+    assert set(whole.index) == {
+        *((f"ijg 9{letter}", "ijg 9b") for letter in "abcdef"),
+        *(("ijg 9b", f"ijg {version}") for version in ("7", "8", "8d", "9", "9a", "9b", "9c", "9d")),
+    }
+    crop = measured.making("crop").set_index("decoder")
+    assert set(crop.index[crop.equal == 10_000]) == {f"ijg 9{letter}" for letter in "abcdef"}
+    assert crop.equal["turbo"] == 214 and resize.files["turbo", "turbo"] == 321
+    filters = measured.making("filter").set_index("filter")
+    assert filters.index[filters.equal > 0].tolist() == ["nearest"] and set(filters.index) == set(resample.FILTERS)
+    with pytest.raises(UserError, match="did you mean 'resize'"):
+        measured.making("resizes")
 
 
 @pytest.fixture

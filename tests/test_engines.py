@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -182,6 +183,11 @@ def test_an_engine_can_be_asked_for(engine, monkeypatch, request):
     assert fast(found, engine=engine).engine == engine  # as a run had that goes on
     images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))
     assert relative(fast(found, engine=engine)(images), copy.deepcopy(found).double()(images.double())) < 1e-5
+
+
+def test_the_source_is_part_of_the_package():
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["odinlib"]
+    assert any(compiled.SOURCE in (ROOT / "odinlib").glob(pattern) for pattern in patterns)
 
 
 def test_an_engine_that_is_none_is_refused_in_one_line(monkeypatch):

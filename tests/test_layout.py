@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 
-from odinlib import layout
+from odinlib.book import layout
 
 PROSE = """# Section 9: A page
 

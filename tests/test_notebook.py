@@ -1,4 +1,4 @@
-"""odinlib.notebook and odinlib.graph, on notebooks made here and run by papermill itself."""
+"""odinlib.book: pages made here and run by papermill itself, or as in Jupyter, and the graph of jobs."""
 
 import json
 import re
@@ -6,15 +6,19 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
+import pandas as pd
 import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinlib import cli, graph, notebook
-from odinlib.errors import UserError
+from odinlib import cli, experiments, profiles, tables
+from odinlib.book import execution, graph, parameters
+from odinlib.book import page as pages
+from odinlib.errors import Missing, UserError
 
 PARAMETERS = """\
 profile = "demo"  # which
@@ -30,9 +34,9 @@ epsilon = None
 ood_sets = None
 """
 CHECKED = """\
-from odinlib import notebook
+from odinlib.book import page
 
-notebook.check_parameters()
+run = page.begin(count=int, flag=bool, names=list)
 """
 
 
@@ -78,12 +82,15 @@ def outputs(path: Path) -> str:
         ("network", ["wrn-16-2"], "expected text"),
         ("epsilon", "small", "expected a number"),
         ("ood_sets", "gaussian", "-y '{ood_sets: [gaussian]}'"),
+        ("temperatures", "10", "-y '{temperatures: [10]}'"),
+        ("temperatures", "[1, 10", "-y '{temperatures: [1, 10]}'"),
+        ("temperatures", "1, 10", "-y '{temperatures: [1, 10]}'"),
     ],
 )
 def test_a_wrong_parameter_is_named(tmp_path, name, value, message):
-    declared = notebook.declared(write(tmp_path / "page.ipynb"))
+    declared = parameters.declared(write(tmp_path / "page.ipynb"))
     with pytest.raises(UserError) as caught:
-        notebook.check(declared, {name: value})
+        parameters.check(declared, {name: value})
     assert message in str(caught.value) and name in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -95,33 +102,131 @@ def test_a_wrong_parameter_is_named(tmp_path, name, value, message):
         {"networks": ["wrn-16-2"], "temperatures": [1, 10], "images": 300, "network": "wrn-16-2", "epsilon": 0},
         {"networks": None, "images": None, "ood_sets": ["gaussian"]},
         {"ood_sets": {"shapes10": ["gaussian"]}},
+        {"temperatures": "[1, 10]", "networks": "['wrn-16-2']"},
     ],
 )
 def test_a_right_parameter_passes(tmp_path, given):
-    notebook.check(notebook.declared(write(tmp_path / "page.ipynb")), given)
+    parameters.check(parameters.declared(write(tmp_path / "page.ipynb")), given)
 
 
 def test_types_of_own_parameters_can_be_told():
-    notebook.check({"layer": None}, {"layer": 3})  # nothing is known of it
+    parameters.check({"layer": None}, {"layer": 3})  # nothing is known of it
     with pytest.raises(UserError, match="layer is 3; expected text"):
-        notebook.check({"layer": None}, {"layer": 3}, {"layer": str})
+        parameters.check({"layer": None}, {"layer": 3}, {"layer": str})
 
 
 def test_declarations_are_read_from_the_file(tmp_path):
     typed = write(tmp_path / "typed.ipynb", parameters="a: int = 1\nb = -0.5  # negative\nc: list = [1, 'x']")
-    assert notebook.declared(typed) == {"a": 1, "b": -0.5, "c": [1, "x"]}
-    assert notebook.declared(write(tmp_path / "none.ipynb", parameters="")) == {}
+    assert parameters.declared(typed) == {"a": 1, "b": -0.5, "c": [1, "x"]}
+    assert parameters.declared(write(tmp_path / "none.ipynb", parameters="")) == {}
     with pytest.raises(UserError, match="not plain literals"):
-        notebook.declared(write(tmp_path / "code.ipynb", parameters="import os\na = os.getcwd()"))
+        parameters.declared(write(tmp_path / "code.ipynb", parameters="import os\na = os.getcwd()"))
     with pytest.raises(UserError, match=r"no notebook .*did you mean typed.ipynb"):
-        notebook.declared(tmp_path / "typd.ipynb")
+        parameters.declared(tmp_path / "typd.ipynb")
     (tmp_path / "broken.ipynb").write_text("{")
     with pytest.raises(UserError, match="is not a notebook"):
-        notebook.declared(tmp_path / "broken.ipynb")
+        parameters.declared(tmp_path / "broken.ipynb")
+
+
+def test_a_list_may_come_as_text():
+    """papermill's own `-p` gives text only."""
+    declared = {"temperatures": None, "names": ["a"], "network": None}
+    given = {"temperatures": "[1, 10, 1e3]", "names": "[b]", "network": "[c]"}
+    assert parameters.check(declared, given) == {"temperatures": [1, 10, 1000], "names": ["b"], "network": "[c]"}
+
+
+@pytest.mark.parametrize("name", ["networks", "temperatures", "names"])
+def test_the_line_that_is_told_works(name):
+    """What a refused list says to type instead passes, read as papermill reads it."""
+    import yaml
+
+    declared = {"networks": None, "temperatures": None, "names": ["a"]}
+    for value in ("wrn-16-2", "[1, 10", "a, b", 5, "it's", "-y '{x: 1}"):
+        with pytest.raises(UserError) as caught:
+            parameters.check(declared, {name: value})
+        words = shlex.split(str(caught.value).partition("papermill takes it as ")[2])
+        assert words[0] == "-y"
+        parameters.check(declared, yaml.safe_load(words[1]))
+
+
+@pytest.mark.parametrize(
+    ("rule", "right", "wrong", "message"),
+    [
+        (parameters.number(at_least=2), [2, 3], [1, "3", None, 2.5, True], ""),
+        (parameters.number(at_least=2), [2.0, 3], [1.9, float("nan"), float("inf")], "a number at least 2"),
+        (parameters.number(above=0, below=1), [0.5], [0, 1], "above 0 and below 1"),
+        (parameters.number(at_least=1, at_most=32), [[1, 32]], [[2, 33], [], ["2"]], ""),
+        (parameters.one_of(["unit", "byte"]), ["unit"], ["bytes"], "did you mean 'byte'?"),
+        (str, ["a"], [3, ["a"]], "expected text"),
+    ],
+)
+def test_a_page_names_what_its_own_parameters_may_be(rule, right, wrong, message):
+    for value in right:
+        assert parameters.check({"own": right[0]}, {"own": value}, {"own": rule}) == {"own": value}
+    for value in wrong:
+        with pytest.raises(UserError, match=r"^own is ") as caught:
+            parameters.check({"own": right[0]}, {"own": value}, {"own": rule})
+        assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_outside_of_a_notebook_there_is_nothing_to_check():
-    notebook.check_parameters()
+    assert pages.begin() is None
+
+
+# --- As in Jupyter ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def jupyter(monkeypatch):
+    """Run the first cells of a page in a kernel that papermill has nothing to do with; gives what `begin` gives."""
+    monkeypatch.setattr(pages, "_changed", {})
+
+    def run(declarations: str, *more: str, opening: str = "run = page.begin(count=page.number(at_least=2))"):
+        space: dict = {"page": pages}
+        cells = [declarations, *more, opening]
+        history = SimpleNamespace(input_hist_raw=["", *cells])
+        shell = SimpleNamespace(user_ns=space, history_manager=history)
+        monkeypatch.setattr(pages, "get_ipython", lambda: shell)
+        for cell in cells:
+            exec(cell, space)
+        return space["run"], space
+
+    return run
+
+
+def test_edited_parameters_are_those_of_the_run(jupyter):
+    edited = (
+        'profile = "demo"\nnetwork = "wrn-10-2"\ntemperature = 37\nood_set = None\nepsilons = "[0, 0.002]"\ncount = 2'
+    )
+    run, space = jupyter(edited, "import os", "later = 3")
+    assert run.networks == ("wrn-10-2",) and run.temperatures == (37,) and run.epsilons == (0, 0.002)
+    assert run.ood_sets == profiles.get("demo").ood_sets and space["count"] == 2
+
+
+@pytest.mark.parametrize(
+    ("edited", "message"),
+    [
+        ("images = 'many'\ncount = 2", "images is 'many'; expected a whole number"),
+        ("network = ['wrn-10-2']\ncount = 2", "network is ['wrn-10-2']; expected text"),
+        ("count = 1", "count is 1; expected a number at least 2"),
+        ("count = 2\ntemprature = 10", "parameter is 'temprature'; "),
+        ("count = 2\nimages = 50", "images is 50 and holdout is 100"),
+        ("count = 2\nnetwork = 'wrm-10-2'", "wrm-10-2"),
+    ],
+)
+def test_edited_parameters_are_checked(jupyter, edited, message):
+    with pytest.raises(UserError) as caught:
+        jupyter(f'profile = "demo"\n{edited}')
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_page_knows_itself_and_what_was_edited(jupyter):
+    source = Path(__file__).parent.parent / "notebooks" / "01-introduction.ipynb"
+    cells = [cell.source for cell in nbformat.read(source, as_version=4).cells if cell.cell_type == "code"]
+    run, _ = jupyter(cells[0].replace("images = None", "images = 300"), opening=cells[1])
+    assert run.images == 300
+    line = "papermill notebooks/01-introduction.ipynb out.ipynb -p profile demo -p images 300"
+    assert line in pages.provenance(run).data and "Changed here: `images = 300`." in pages.banner(run).data
 
 
 # --- papermill's own command line -------------------------------------------------------------------------------------
@@ -180,28 +285,29 @@ def test_run_gives_a_whole_notebook_or_none(tmp_path):
 
 
 def test_run_passes_a_users_mistake_on_in_one_line(tmp_path):
-    page = write(tmp_path / "page.ipynb", CHECKED + "from odinlib import profiles\nprofiles.get(profile)")
+    page = write(tmp_path / "page.ipynb", CHECKED)
     done = run(page, "-o", tmp_path / "out.ipynb", "-p", "profile", "dmeo")
     assert done.exit_code == 1
-    assert done.stderr == ("error: page.ipynb: profile is 'dmeo'; expected one of demo, paper; did you mean 'demo'?\n")
+    assert done.stderr == (
+        "error: page.ipynb: profile is 'dmeo'; expected one of demo, paper, authors; did you mean 'demo'?\n"
+    )
 
 
 def test_values_are_read_as_typed():
-    assert notebook.parse("[1, two, 3.5]") == [1, "two", 3.5]
-    assert notebook.parse("{a: [1]}") == {"a": [1]}
-    assert [notebook.parse(text) for text in ("True", "false", "None", "1e-05")] == [True, False, None, 1e-05]
+    assert parameters.parse("[1, two, 3.5]") == [1, "two", 3.5]
+    assert parameters.parse("{a: [1]}") == {"a": [1]}
+    assert [parameters.parse(text) for text in ("True", "false", "None", "1e-05")] == [True, False, None, 1e-05]
     with pytest.raises(UserError, match="cannot read the value"):
-        notebook.parse("[1, 2")
+        parameters.parse("[1, 2")
 
 
 # --- What made a page -------------------------------------------------------------------------------------------------
 
 
 def test_the_foot_of_a_page_tells_how_to_make_it_again(tmp_path):
-    made = "from odinlib import profiles\nrun = profiles.configure(profile, images=images)\nnotebook.banner(run)"
-    page = write(tmp_path / "page.ipynb", CHECKED, made, "notebook.provenance(run)")
+    page = write(tmp_path / "page.ipynb", CHECKED, "page.provenance(run)")
     given = {"images": 300, "temperatures": [1, 1e-05], "profile": "demo"}
-    notebook.execute(page, tmp_path / "out.ipynb", given, progress=False)
+    execution.execute(page, tmp_path / "out.ipynb", given, progress=False)
     shown = outputs(tmp_path / "out.ipynb")
     assert "Changed here: `temperatures = [1, 1e-05]`, `images = 300`." in shown
     for fact in ("Profile | demo", "Commit | ", "Hardware | ", "PyTorch ", "Date | 20", "Seconds | "):
@@ -228,7 +334,7 @@ def test_the_printed_options_mean_the_given_values(given):
     import yaml
     from papermill.cli import _resolve_type
 
-    words, read = notebook._options(given), {}
+    words, read = parameters.options(given), {}
     words = shlex.split(" ".join(words))
     while words:
         option = words.pop(0)
@@ -242,24 +348,77 @@ def test_the_printed_options_mean_the_given_values(given):
 
 
 def test_what_is_missing_is_listed():
-    assert notebook.note_missing({}) is None
-    root = Path(notebook.__file__).resolve().parent.parent
-    note = notebook.note_missing({("wrn-28-10", "isun"): f"{root}/results/paper/x.npz is not recorded", "b": "why"})
+    assert pages.note_missing({}) is None
+    root = Path(pages.__file__).resolve().parent.parent.parent
+    note = pages.note_missing({("wrn-28-10", "isun"): f"{root}/results/paper/x.npz is not recorded", "b": "why"})
     assert "> - WRN-28-10: iSUN: results/paper/x.npz is not recorded" in note.data and "(2)" in note.data
     assert "> - b: why" in note.data
-    assert (
-        notebook.not_recorded({}).data
-        and notebook.not_recorded({"b": "why"}).data == notebook.note_missing({"b": "why"}).data
-    )
+
+
+def lacking(**missing: str) -> experiments.Gathered:
+    """What was gathered, of which nothing was to be had."""
+    found: experiments.Gathered = experiments.Gathered()
+    found.missing.update(missing)
+    return found
+
+
+def test_a_cell_shows_what_there_is_or_what_is_missing():
+    def not_called():
+        raise AssertionError("there is nothing to make it from")
+
+    some = experiments.gather(lambda name: name, ["isun", "mnist"])
+    assert pages.show(lambda: "made", some, True, pd.DataFrame([1])) == "made"
+    for nothing in (lacking(b="why"), False, [], pd.DataFrame()):
+        assert "**Not" in pages.show(not_called, some, nothing).data
+    assert pages.show(not_called, lacking(b="why")).data == pages.note_missing({"b": "why"}).data
+    assert pages.show(not_called, False, some).data == "> **Not recorded.**"
+
+
+def test_a_cell_tells_what_there_is_or_that_there_is_nothing():
+    assert pages.tell(lambda: f"there are {2}", [1]).data == "there are 2"
+    assert "Not recorded" in pages.tell(lambda: str(1 / 0), lacking(b="why")).data
+
+
+def test_what_is_missing_of_several_is_one_note():
+    def fails(name):
+        raise Missing(
+            f"{name} is not recorded", remedy=f"`odin respond --id-set cifar10 --set {name} -p seed 1` makes it"
+        )
+
+    several = [experiments.gather(fails, names) for names in (["isun", "uniform"], ["isun", "gaussian"])]
+    note = pages.note_missing(*several).data
+    assert "(3)" in note and "iSUN; Uniform; Gaussian" in note
+    assert "`odin respond --id-set cifar10 --set isun --set uniform --set gaussian -p seed 1` makes it" in note
+    own = experiments.gather(fails, ["cifar10", "letters"])
+    assert "`odin respond --id-set cifar10 -p seed 1` makes it" in pages.note_missing(own).data
+
+
+def test_equal_tables_on_a_page_have_ids_of_their_own(monkeypatch):
+    monkeypatch.setattr(tables, "_shown", {})
+    frame = pd.DataFrame([[1, "a"]], index=pd.MultiIndex.from_tuples([("x", "y")]))
+    ids = [tables.plain(one).to_html().partition('id="T_')[2].partition('"')[0] for one in (frame, frame, frame * 2)]
+    assert len(set(ids)) == 3 and ids[1] == f"{ids[0]}-2"
+    monkeypatch.setattr(tables, "_shown", {})
+    assert tables.plain(frame).to_html().count(ids[0])  # the same in every run
+
+
+def test_the_foot_tells_whose_images_were_used(monkeypatch):
+    """Only of sets whose images are not those that were asked for."""
+    of = profiles.configure("paper", seed=1).trained("densenet-bc-100-12", "cifar10")
+    monkeypatch.setattr(experiments, "asked", {})
+    assert len(experiments.tested(of, "gaussian")) == len(experiments.tested(of, "uniform")) == 9000
+    foot = pages.provenance(of.profile).data
+    assert "DenseNet-BC-100 (k = 12), CIFAR-10: Gaussian; Uniform: 1,000 held-out images" in foot
+    monkeypatch.setattr(experiments, "asked", {})
+    experiments.tested(profiles.get("paper").trained("densenet-bc-100-12", "cifar10"), "gaussian")
+    assert "held-out" not in pages.provenance(of.profile).data
 
 
 def test_the_banner_says_what_is_only_read():
-    from odinlib import profiles
-
     told = "read from the record"
-    assert told in notebook.banner(profiles.get("paper")).data
-    assert told not in notebook.banner(profiles.get("demo")).data
-    assert told not in notebook.banner(profiles.configure("paper", compute=True)).data
+    assert told in pages.banner(profiles.get("paper")).data
+    assert told not in pages.banner(profiles.get("demo")).data
+    assert told not in pages.banner(profiles.configure("paper", compute=True)).data
 
 
 def test_what_is_needed_is_told_once_for_all_that_needs_it(tmp_path):
@@ -267,10 +426,10 @@ def test_what_is_needed_is_told_once_for_all_that_needs_it(tmp_path):
     sets = "sets = ['isun', 'uniform', 'gaussian', 'lsun-crop', 'lsun-resize', 'omniglot']\n"
     page = write(
         tmp_path / "a.ipynb",
-        "from odinlib import notebook\n" + sets + missing + "notebook.note_missing(missing)",
-        "notebook.note_missing({'mnist': missing[next(iter(missing))], 'b': 'why'})",
+        "from odinlib.book import page\n" + sets + missing + "page.note_missing(missing)",
+        "page.note_missing({'mnist': missing[next(iter(missing))], 'b': 'why'})",
     )
-    notebook.execute(page, tmp_path / "out.ipynb", {}, progress=False)
+    execution.execute(page, tmp_path / "out.ipynb", {}, progress=False)
     shown = outputs(tmp_path / "out.ipynb")
     assert "> - WRN-28-10, CIFAR-10 (6): `odin x` makes it" in shown
     assert "> - MNIST (see above)" in shown and "> - b: why" in shown
@@ -281,7 +440,7 @@ def test_what_is_needed_is_told_once_for_all_that_needs_it(tmp_path):
 
 
 def names(page: Path) -> set[str]:
-    package = Path(graph.__file__).parent
+    package = Path(graph.__file__).parent.parent
     return {Path(path).relative_to(package).as_posix() for path in graph.modules(page)}
 
 
@@ -299,6 +458,18 @@ def test_the_mechanics_of_a_page_bring_nothing_else_along(tmp_path):
     assert "networks/train.py" not in names(write(tmp_path / "a.ipynb", CHECKED))
 
 
+def test_a_page_says_in_its_metadata_what_it_needs(tmp_path):
+    page = write(tmp_path / "a.ipynb")
+    assert graph.needs(page) == set()
+    contents = json.loads(page.read_text())
+    for told in (["pictures", "network"], ["picture"]):
+        page.write_text(json.dumps({**contents, "metadata": {**contents["metadata"], "odin": {"needs": told}}}))
+        if told[0] in graph.NEEDS:
+            assert graph.needs(page) == set(told)
+    with pytest.raises(UserError, match="did you mean 'pictures'"):
+        graph.needs(page)
+
+
 def test_only_pages_with_a_profile_are_given_one(tmp_path):
     assert graph.profile_option(write(tmp_path / "a.ipynb"), "paper") == "-p profile paper"
     assert graph.profile_option(write(tmp_path / "b.ipynb", parameters="size = 1"), "paper") == ""
@@ -309,6 +480,6 @@ def test_metadata_survives(tmp_path):
     contents = json.loads(page.read_text())
     contents["cells"][1]["metadata"] = {"mystnb": {"image": {"alt": "what one sees"}}}
     page.write_text(json.dumps(contents))
-    notebook.execute(page, tmp_path / "out.ipynb", {"count": 1}, progress=False)
+    execution.execute(page, tmp_path / "out.ipynb", {"count": 1}, progress=False)
     cells = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells
     assert cells[2].metadata["mystnb"] == {"image": {"alt": "what one sees"}}

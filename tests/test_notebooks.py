@@ -12,7 +12,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from odinlib import layout, notebook
+from odinlib.book import execution, graph, layout, parameters
 from odinlib.errors import UserError
 
 SOURCES = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -60,10 +60,10 @@ def test_parameters_come_first_and_are_checked_next(path):
     first, second = cells(path)[:2]
     tagged = [cell for cell in cells(path) if "parameters" in cell.metadata.get("tags", [])]
     assert tagged == [first], "one cell is tagged `parameters`, the first"
-    assert notebook.declared(path), "it holds plain literals"
+    assert parameters.declared(path), "it holds plain literals"
     uncommented = [line for line in first.source.splitlines() if re.match(r"\w+.*=", line) and "  # " not in line]
     assert not uncommented, "each parameter has its comment"
-    assert "notebook.check_parameters(" in second.source
+    assert re.search(r"^(run = )?page\.begin\(", second.source, re.MULTILINE), "the next cell begins the page"
 
 
 @every_source
@@ -71,7 +71,7 @@ def test_a_page_has_one_title_and_ends_with_what_made_it(path):
     prose = [cell.source for cell in cells(path, "markdown")]
     titles = [line for source in prose for line in source.splitlines() if line.startswith("# ")]
     assert len(titles) == 1 and prose[0].startswith("# ")
-    assert re.match(r"notebook\.provenance\((run)?\)$", cells(path)[-1].source)
+    assert re.match(r"page\.provenance\((run)?\)$", cells(path)[-1].source)
 
 
 @every_source
@@ -101,6 +101,49 @@ def test_code_runs_anywhere_and_asks_nothing_of_the_profiles_name(path):
             if isinstance(node, ast.ImportFrom | ast.Import):
                 assert "tqdm.auto" not in ast.unparse(node), "its bars need scripts from outside"
         assert not re.search(r"""["'](/|\.\./|~/)\w""", cell.source), "no paths"
+
+
+def test_a_page_is_known_by_how_it_begins():
+    openings = Counter(cells(path)[1].source.strip() for path in SOURCES)
+    assert not [source for source, count in openings.items() if count > 1]
+
+
+@every_source
+def test_what_a_page_shows_of_itself_is_the_method(path):
+    for cell in cells(path):
+        for plumbing in ("set_uuid", "configure(", "not_recorded(", "check_parameters", ".missing else"):
+            assert plumbing not in cell.source, f"{plumbing}: `page.begin` and `page.show` do it"
+        if cell.metadata.get("mystnb", {}).get("figure", {}).get("caption_before") is None and captioned_with_data(
+            cell
+        ):
+            assert "page.show(" in cell.source, cell.metadata["mystnb"]["figure"]["name"]
+
+
+def captioned_with_data(cell) -> bool:
+    """Whether a captioned cell shows what may not be had here."""
+    return "figure" in cell.metadata.get("mystnb", {}) and re.search(r"\b(found|measured|experiments)\b", cell.source)
+
+
+@every_source
+def test_a_page_says_what_it_needs(path):
+    source = "\n".join(cell.source for cell in cells(path))
+    assert ("pictures" in graph.needs(path)) == ("with_pictures(" in source)
+    assert ("network" in graph.needs(path)) == ("trained.network(" in source and not layout.has_profile(path))
+
+
+def test_a_parameter_means_one_thing():
+    """Each is told of in CONTRIBUTING, with the pages that have it; its comment begins alike on all of them."""
+    told = (ROOT / "CONTRIBUTING.md").read_text().partition("### One name per thing")[2].partition("\n### ")[0]
+    rows = [[cell.strip() for cell in row.split("|")[1:-1]] for row in told.splitlines() if row.startswith("| `")]
+    listed = {name: where for names, _, where in rows for name in re.findall(r"`(\w+)`", names)}
+    declared = {}
+    for path in SOURCES:
+        for name in parameters.declared(path):
+            declared.setdefault(name, []).append(path.stem.split("-")[0] if path.stem[:2] != "ow" else "own")
+    assert listed.keys() == declared.keys()
+    for name, pages in declared.items():
+        if listed[name] != "many":
+            assert sorted(listed[name].replace("-network", "").split(", ")) == sorted(pages), name
 
 
 # --- Runs -------------------------------------------------------------------------------------------------------------
@@ -161,16 +204,16 @@ def test_the_page_says_what_made_it(book, path, profile):
 @every_source
 def test_a_parameter_of_another_name_or_type_is_refused(path, tmp_path):
     """By the check alone; that papermill's own command line fails is shown in test_notebook.py and below."""
-    name = next(name for name, default in notebook.declared(path).items() if default is not None)
+    name = next(name for name, default in parameters.declared(path).items() if default is not None)
     for given in ({"no_such_parameter": 1}, {name: {"a": "mapping"}}):
         with pytest.raises(UserError):
-            notebook.execute(path, tmp_path / "out.ipynb", given, progress=False)
+            execution.execute(path, tmp_path / "out.ipynb", given, progress=False)
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("path", SOURCES[:1] + SOURCES[-1:], ids=page)
 def test_papermill_itself_fails_on_a_misspelt_parameter(path, tmp_path):
-    name = list(notebook.declared(path))[-1]
+    name = list(parameters.declared(path))[-1]
     command = [sys.executable, "-m", "papermill", str(path), str(tmp_path / "out.ipynb"), "-p", f"{name}s", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode != 0

@@ -107,7 +107,7 @@ def _parameters() -> tuple[dict[str, Any], dict[str, Any]]:
     if not found:
         return defaults, {}
     # In Jupyter other cells of literals may have run since; the variables have their present values.
-    edited = max(reversed(found), key=lambda literal: len(literal.keys() & defaults.keys()))
+    edited = max(reversed(found), key=lambda literal: (len(literal.keys() & defaults.keys()), len(literal)))
     space = getattr(get_ipython(), "user_ns", {})
     values = {name: space.get(name, value) for name, value in edited.items()}
     declared = {**values, **defaults} if defaults else values

@@ -89,12 +89,12 @@ def _checked(name: str, value: Any, default: Any, rule: Rule | None) -> Any:
         kind = type(default)
     if value is None and default is None:
         return None
-    if isinstance(value, str) and kind in (list, dict):
-        value = _read(value)
+    if isinstance(value, str) and kind in (list, dict) and _is_a(kind, found := _read(value)):
+        value = found
     if kind in _NAMES and not _is_a(kind, value):
         remedy = None
         if kind in (list, dict) and not isinstance(value, list | dict):
-            items = [parse(part.strip(" []'\"")) for part in value.split(",")] if isinstance(value, str) else [value]
+            items = [_read(part.strip(" []'\"")) for part in value.split(",")] if isinstance(value, str) else [value]
             remedy = f"papermill takes it as {' '.join(options({name: items}))}"
         raise UserError(f"{name} is {value!r}", expected=_NAMES[kind], remedy=remedy)
     if rule is not None and not isinstance(rule, type):
@@ -107,12 +107,11 @@ def _checked(name: str, value: Any, default: Any, rule: Rule | None) -> Any:
 
 
 def _read(text: str) -> Any:
-    """The list or mapping that a text means, else the text itself."""
+    """The value that a text means, else the text itself."""
     try:
-        found = parse(text)
+        return parse(text)
     except UserError:
         return text
-    return found if isinstance(found, list | dict) else text
 
 
 # --- In the file ------------------------------------------------------------------------------------------------------
@@ -187,8 +186,8 @@ def _value(node: ast.expr) -> Any:
 def parse(text: str) -> Any:
     """A value as typed on the command line: a number, True, False, None, a list or mapping in YAML, or else text.
 
-    >>> [parse(text) for text in ("10", "1e-3", "None", "[wrn-16-2, 3]", "demo")]
-    [10, 0.001, None, ['wrn-16-2', 3], 'demo']
+    >>> [parse(text) for text in ("10", "1e-3", "None", "[wrn-16-2, 1e-3]", "demo")]
+    [10, 0.001, None, ['wrn-16-2', 0.001], 'demo']
     """
     import yaml
 
@@ -200,7 +199,9 @@ def parse(text: str) -> Any:
     if text == "None":
         return None
     try:
-        return yaml.safe_load(text)
+        found = yaml.safe_load(text)
+        # YAML takes 1e-3 for text.
+        return [parse(one) if isinstance(one, str) else one for one in found] if isinstance(found, list) else found
     except yaml.YAMLError as error:
         raise UserError(f"cannot read the value {text!r}", expected="a literal, or a list as in '[a, b]'") from error
 

@@ -65,8 +65,11 @@ def file(suffix: str) -> Path:
 
 def folder() -> Path:
     """The folder of the cache: made if it is not there, private to the user."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "odinlib")
-    path = Path(os.environ.get("ODINLIB_CACHE") or default)
+    chosen, caches = os.environ.get("ODINLIB_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        path = Path(chosen) if chosen else Path(caches or Path.home() / ".cache", "odinlib")
+    except RuntimeError as error:
+        raise Unavailable("there is no home folder for the cache") from error
     if fcntl is None:
         raise Unavailable("this system has no owners of files to check")
     try:

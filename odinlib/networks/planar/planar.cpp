@@ -9,8 +9,8 @@
 //   row    one image row of n images, interleaved (x n + image): a step to the left or right is n cells. Rows of few
 //          pixels still fill vectors, and the images of a group do not meet.
 //   tile   what the registers sum at a time: 2 vectors of a row by a block of maps.
-//   gate   a batch norm and its ReLU, by two numbers a map: in float32 scale and shift; in bfloat16 bounds, and the scale
-//          and the shift are in the weights behind.
+//   gate   a batch norm and its ReLU, by two numbers a map: its scale and shift in float32; in bfloat16 two bounds, its
+//          scale and shift being in the weights behind.
 //   block  a dense block, [y][map][row]: a layer reads the first maps and writes the next ones. That is the
 //          concatenation.
 #include <algorithm>
@@ -61,10 +61,10 @@ struct Float32 {
 };
 
 #ifdef __AVX512BF16__
-struct Bfloat16 {  // an offset leaves no bound of a gate below 0, and from there on numbers are ordered as their bits are
+struct Bfloat16 {  // an offset leaves no bound below 0, and from there on numbers are ordered as their bits are
   static constexpr int MAPS = 2;
   static Ints bits(float x) { int32_t same; std::memcpy(&same, &x, 4); return same - Ints{}; }
-  static Ints rounded(Vec x) { return (Ints)x + 32767 + ((Ints)x >> 16 & 1); }  // to nearest, ties to even: the upper half
+  static Ints rounded(Vec x) { return (Ints)x + 32767 + ((Ints)x >> 16 & 1); }  // its upper half, ties to even
   static Vec multiply_add(Vec sum, float weights, Vec x) {
     return (Vec)_mm512_dpbf16_ps((__m512)sum, (__m512bh)bits(weights), (__m512bh)x);
   }
@@ -192,10 +192,10 @@ static void convolve_3x3(Maps& in, int above, int here, int below, int map, cons
 template <class T>
 struct Gate {
   int cells;
-  const float *one, *other;
+  const float *first, *second;  // of the two numbers, those of every cell
   Bits passed;  // where it let something through, for `backward`
   Gate(Tape& tape, int maps, const Maps& block)
-      : cells(maps / T::MAPS), one(tape.take(cells)), other(tape.take(cells)),
+      : cells(maps / T::MAPS), first(tape.take(cells)), second(tape.take(cells)),
         passed(block.height, maps, block.width, block.n) {}
 };
 
@@ -227,8 +227,8 @@ struct DenseBlock {
 
   // One gated row of a cell, and if asked for, where the gate let something through.
   void pass(Gate<T>& gate, int y, int cell, float* out, bool record) {
-    const float *in = block.at(y, cell), one = gate.one[cell], other = gate.other[cell];
-    for (int x = 0, end = block.vectors * LANES; x < end; x += LANES) store(out + x, T::gate(load(in + x), one, other));
+    const float *in = block.at(y, cell), first = gate.first[cell], second = gate.second[cell];
+    for (int x = 0; x < block.row; x += LANES) store(out + x, T::gate(load(in + x), first, second));
     for (int x = 0; record && x < block.row; x += LANES) gate.passed.set(y, cell, x, load(out + x) > 0);
   }
 
@@ -361,7 +361,9 @@ struct Network : Planar {
       each_pixel(std::min(shape.n, count), [&](float& pixel) { pixel = *from++; });
       for (int i = 0; i < 3; ++i) {
         for (int y = 0; y < blocks[i].block.height; ++y) {
-          auto put = [=, &out = blocks[i].block](int map, int x, Vec* sums) { out.put(y, map / T::MAPS, x, T::join(sums)); };
+          auto put = [=, &to = blocks[i].block](int map, int x, Vec* sums) {
+            to.put(y, map / T::MAPS, x, T::join(sums));
+          };
           if (i == 0) convolve_3x3<Float32, T::MAPS>(images, y - 1, y, y + 1, 0, enter[0], put);
           else convolve<Float32, T::MAPS, 1>({blocks[i - 1].pooled.at(y)}, blocks[i - 1].pooled, enter[i], put);
         }
@@ -386,7 +388,8 @@ struct Network : Planar {
         blocks[i].backward();
         Maps& block = blocks[i].block;
         for (int y = 0; y < block.height; ++y) {
-          auto put = [=, &out = i ? blocks[i - 1].pooled : images](int map, int x, Vec* sum) { out.put(y, map, x, *sum); };
+          Maps& before = i ? blocks[i - 1].pooled : images;
+          auto put = [=, &before](int map, int x, Vec* sum) { before.put(y, map, x, *sum); };
           if (i == 0) convolve_3x3<T, 1>(block, y - 1, y, y + 1, 0, enter_back[0], put);
           else convolve<T, 1, 1>({block.at(y)}, block, enter_back[i], put);
         }
