@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from odinlib import experiments, metrics, names, odin, profiles, reference, store
+from odinlib import experiments, metrics, moments, names, odin, profiles, reference, store
 from odinlib.errors import Missing
-from odinlib.measure import effects, mechanism, moments, scorecard
+from odinlib.measure import effects, mechanism, scorecard
 
 PAPER = profiles.get("paper")
 DEMO = dataclasses.replace(profiles.get("demo"), temperatures=PAPER.temperatures, epsilons=PAPER.epsilons)
