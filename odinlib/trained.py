@@ -82,14 +82,15 @@ def _train(of: Trained) -> None:
     if not profile.compute:
         options = f"--profile {profile.name} --network {of.network} --id-set {of.id_set}"
         raise Missing(f"{where} is not recorded", remedy=f"`odin train {options}` makes it, where the images are")
+    devices.device(profile.device)  # what is wrong is told now, and not after hours
+    train_set, test_set = (datasets.load(of.id_set, split) for split in ("train", "test"))
     with artefacts.locked(where):
         if not where.exists():  # another process may have trained it meanwhile
-            _train_now(of)
+            _train_now(of, train_set, test_set)
 
 
-def _train_now(of: Trained) -> None:
+def _train_now(of: Trained, train_set: datasets.ImageSet, test_set: datasets.ImageSet) -> None:
     profile, where = of.profile, path(of)
-    train_set = datasets.load(of.id_set, "train")
     pixels = train_set.images.astype(np.float64) / 255
     made = networks.build(
         of.network,
@@ -109,7 +110,7 @@ def _train_now(of: Trained) -> None:
         "training": of.training,
         "recipe": dataclasses.asdict(recipe),
         "seed": profile.seed,
-        "accuracy": training.accuracy(made, datasets.load(of.id_set, "test")),
+        "accuracy": training.accuracy(made, test_set),
         **artefacts.provenance(seconds=time.perf_counter() - start),
     }
     weights.save_weights(made, where, told)

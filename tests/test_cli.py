@@ -14,7 +14,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from odinlib import cli, experiments, jobs, record
+from odinlib import artefacts, cli, record, trained
 from odinlib.datasets import prepare
 from odinlib.networks import build, weights
 
@@ -43,7 +43,7 @@ def refused(*words) -> str:
 
 def test_train_writes_weights_and_tells_where(tiny):
     status, lines, _ = odin("train", *CHOSEN)
-    path = experiments.network_path(tiny, NET, ID)
+    path = trained.path(tiny.trained(NET, ID))
     accuracy = json.loads(path.with_suffix(".json").read_text())["accuracy"]
     assert (status, lines[-1]) == (0, f"{path}: test accuracy {100 * accuracy:.2f} %")
     assert path.exists() and not path.with_suffix(".checkpoint").exists()
@@ -55,20 +55,24 @@ def test_another_seed_gets_a_file_of_its_own(tiny):
     odin("train", *CHOSEN)
     odin("train", *CHOSEN, "--seed", "1")
     first, second = sorted((tiny.folder / "networks").glob("*.safetensors"))
-    assert first.read_bytes() != second.read_bytes() and f"{NET}_{ID}-" in first.name
+    assert first.read_bytes() != second.read_bytes() and [first.stem, second.stem] == [
+        f"{NET}_{ID}_seed0",
+        f"{NET}_{ID}_seed1",
+    ]
 
 
 def test_respond_tells_each_artefact(tiny):
     status, lines, _ = odin("respond", *CHOSEN)
-    assert status == 0 and f"responses of {NET} ({ID}) on strokes" in lines and len(lines) > 10
-    assert (tiny.folder / "grids" / f"{NET}_{ID}" / "letters.npz").exists()
+    assert status == 0 and f"responses of strokes by {NET}_{ID}_seed0" in lines and len(lines) > 10
+    assert (tiny.folder / "grids" / f"{NET}_{ID}_seed0" / "letters.npz").exists()
 
 
 def test_all_does_every_network_of_the_profile(tiny, monkeypatch):
     done = []
-    monkeypatch.setattr(jobs, "respond", lambda profile, *job: done.append(job) or ["a line"])
+    monkeypatch.setattr(record, "respond", lambda of, sets, at: done.append(of) or ["a line"])
     assert odin("respond", "--profile", "tiny", "--all") == (0, ["a line"] * 3, "")
-    assert done == record.jobs(tiny) == [(NET, ID), ("mlp-8x2", ID), ("mlp-12x1", "shapes4")]
+    assert done == record.jobs(tiny)
+    assert [(of.network, of.id_set) for of in done] == [(NET, ID), ("mlp-8x2", ID), ("mlp-12x1", "shapes4")]
     status, lines, _ = odin("train", "--profile", "tiny", "--all")
     assert status == 0 and sum("test accuracy" in line for line in lines) == 3
 
@@ -76,8 +80,8 @@ def test_all_does_every_network_of_the_profile(tiny, monkeypatch):
 def test_all_goes_on_without_a_network_that_cannot_be_had(tiny, monkeypatch):
     from odinlib import profiles
 
-    origins = {f"{NET}_{ID}": "someone's weights"}
-    monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.configure("tiny", origins=origins))
+    trainings = {f"{NET}_{ID}": "third-party"}
+    monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.configure("tiny", trainings=trainings))
     for command in ("train", "respond"):
         status, lines, told = odin(command, "--profile", "tiny", "--all")
         assert status == 1 and any("shapes4" in line for line in lines)
@@ -93,7 +97,7 @@ def test_all_goes_on_without_a_network_that_cannot_be_had(tiny, monkeypatch):
         (("--network", NET, "--id-set", "digit"), "ID set is 'digit'; expected one of digits, shapes4; did you mean"),
         (("--network", "wrn-10-1", "--id-set", ID), "profile tiny has no recipe for 'wrn-10-1'"),
         ((*CHOSEN[2:], "--device", "gpu"), "device is 'gpu'; expected one of auto, cuda, mps, cpu"),
-        (("--profile", "tyni", *CHOSEN[2:]), "profile is 'tyni'; expected one of demo, paper, tiny"),
+        (("--profile", "tyni", *CHOSEN[2:]), "profile is 'tyni'; expected one of demo, paper, authors, tiny"),
     ],
 )
 def test_unknown_names(tiny, command, options, told):
@@ -105,6 +109,30 @@ def test_a_command_without_its_network(tiny):
     status, _, told = odin("train", "--profile", "tiny")
     assert status == 2 and "give --network and --id-set, or --all" in told
     assert odin("train", *CHOSEN, "--seed", "-1")[0] == 2
+
+
+@pytest.mark.parametrize("command", ["train", "respond"])
+@pytest.mark.parametrize("choice", [("--network", NET), ("--id-set", ID), ("--training", "authors"), CHOSEN[2:]])
+def test_all_and_one_are_two_things(tiny, command, choice):
+    status, lines, told = odin(command, "--profile", "tiny", "--all", *choice)
+    assert status == 2 and not lines
+    assert told.splitlines()[-1] == ("Error: --all takes every network; leave out --network, --id-set and --training")
+    assert not tiny.folder.exists()
+
+
+def test_respond_takes_what_a_page_takes(tiny):
+    """Its parameters by their names there, in the same notation; and a single setting."""
+    status, lines, _ = odin(
+        *("respond", *CHOSEN, "--set", "strokes", "--at", "7", "0.01", "-p", "holdout", "30"),
+        *("-p", "split", "first", "-p", "temperatures", "[7, 1000]", "-p", "device", "cpu"),
+    )
+    assert (status, lines) == (0, [f"scores of strokes at T = 7, epsilon = 0.01 by {NET}_{ID}_seed0"])
+    (path,) = (tiny.folder / "scores").rglob("*.npz")
+    drawn = artefacts.load_header(path)["drawn"]
+    assert (drawn["rule"], drawn["start"], drawn["stop"]) == ("first", 30, 60)
+    assert "did you mean 'temperatures'" in refused("respond", *CHOSEN, "-p", "temprature", "3")
+    assert "holdout is 0" in refused("respond", *CHOSEN, "-p", "holdout", "0")
+    assert "data set is 'stroke'" in refused("respond", *CHOSEN, "--set", "stroke")
 
 
 def test_missing_data(tiny):
@@ -126,7 +154,7 @@ def test_a_truncated_data_set(tiny, tmp_path):
 
 @pytest.mark.parametrize("damage", ["architecture", "nan"])
 def test_weights_that_do_not_fit(tiny, damage):
-    path = experiments.network_path(tiny, NET, ID)
+    path = trained.path(tiny.trained(NET, ID))
     network = build(NET, 10, channels=1, size=8, seed=0)
     weights.save_weights(network, path, {})
     if damage == "architecture":
@@ -152,7 +180,7 @@ def test_too_few_images_for_the_hold_out(tiny, monkeypatch):
     from odinlib import profiles
 
     monkeypatch.setitem(profiles.PROFILES, "tiny", profiles.configure("tiny", images=700, holdout=650))
-    assert "700 images of digits were asked for; expected at most 600" in refused("respond", *CHOSEN)
+    assert "700 images of digits were asked for; expected at most 600, which it has" in refused("respond", *CHOSEN)
 
 
 # --- Foreign weights --------------------------------------------------------------------------------------------------
@@ -183,7 +211,7 @@ def checkpoint(tmp_path):
 
 def test_imported_weights_say_what_they_are(tiny, checkpoint, tmp_path):
     status, lines, _ = odin("import-weights", checkpoint, *IMPORT, "--note", "a friend")
-    path = tmp_path / "results" / "paper" / "networks" / "wrn-10-1_cifar10.safetensors"
+    path = tmp_path / "results" / "paper" / "networks" / "wrn-10-1_cifar10_seed0.safetensors"
     assert status == 0 and lines[-1].startswith(f"{path}: not measured: cifar10 is not prepared")
     card = json.loads(path.with_suffix(".json").read_text())
     assert (card["source"], card["note"]) == ("foreign.pth.tar", "a friend")
@@ -233,10 +261,10 @@ def test_status_seal_and_verify(tiny):
     assert odin("verify", "--profile", "tiny")[0] == 0
     table = tiny.folder / "tables" / "detections.csv"
     table.write_text(table.read_text().replace("baseline", "Baseline", 1))
-    (tiny.folder / "networks" / f"{NET}_{ID}.safetensors").unlink()
+    (tiny.folder / "networks" / f"{NET}_{ID}_seed0.safetensors").unlink()
     status, lines, told = odin("verify", "--profile", "tiny")
     assert status == 1 and told.startswith("error: ") and told.count("\n") == 1
-    assert f"networks/{NET}_{ID}.safetensors is missing" in lines
+    assert f"networks/{NET}_{ID}_seed0.safetensors is missing" in lines
     assert any("method is Baseline, computed again baseline" in line for line in lines)
 
 
@@ -266,7 +294,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(tiny, tmp_path, monkey
     job = ("train", "--profile", "tiny", "--network", "mlp-4x1", "--id-set", ID)
     command = [sys.executable, str(TINY), *job]
     folder = tmp_path / "stopped" / "tiny" / "networks"
-    checkpoint = folder / f"mlp-4x1_{ID}.checkpoint"
+    checkpoint = folder / f"mlp-4x1_{ID}_seed0.checkpoint"
     running = subprocess.Popen(
         command,
         env=environment(tmp_path, "stopped"),
@@ -286,7 +314,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(tiny, tmp_path, monkey
     assert told.splitlines()[-1] == "stopped; the same command goes on from here" and "Traceback" not in told
     assert [path.name for path in folder.iterdir()] == [checkpoint.name]
 
-    whole = experiments.network_path(tiny, "mlp-4x1", ID)
+    whole = trained.path(tiny.trained("mlp-4x1", ID))
     assert odin(*job)[0] == 0  # the same training in this process, never stopped
     monkeypatch.setenv("ODINLIB_RESULTS", str(tmp_path / "stopped"))
     status, lines, _ = odin(*job)

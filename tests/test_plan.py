@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
-from odinlib import experiments, profiles, record, store, trained
+from odinlib import cli, experiments, profiles, record, store, trained
 from odinlib.errors import Missing, UserError
 from odinlib.measure import distances, effects, mechanism, scorecard
 from odinlib.record import Item
@@ -222,7 +223,15 @@ def test_status_counts_the_curves_of_resampled_sets(tiny):
 # --- What is missing names the command that makes it ------------------------------------------------------------------
 
 
-def follow(profile, told):
+def follow(told):
+    """Do what the command that a message names does."""
+    command = re.search(r"`odin (.*?)` makes", told)
+    assert command, told
+    done = CliRunner().invoke(cli.main, shlex.split(command[1]))
+    assert done.exit_code == 0, (done.stderr, done.exception)
+
+
+def follow_as_a_process(profile, told):
     """Run the command that a message names, as a user would."""
     command = re.search(r"`odin (.*?)` makes", told)
     assert command, told
@@ -232,7 +241,7 @@ def follow(profile, told):
     assert done.returncode == 0, done.stderr
 
 
-def follow_until_there(profile, ask, steps):
+def follow_until_there(ask, steps):
     """What `ask` gives, after at most so many commands, each naming something else than the one before."""
     told = []
     for _ in range(steps):
@@ -241,7 +250,7 @@ def follow_until_there(profile, ask, steps):
         except Missing as reason:
             assert str(reason) not in told, "the command did not make what it names"
             told.append(str(reason))
-            follow(profile, told[-1])
+            follow(told[-1])
     return ask()
 
 
@@ -281,7 +290,7 @@ def test_the_command_that_is_named_makes_what_is_missing(recorded, tmp_path, mon
     with pytest.raises(Missing) as caught:
         ask(of)
     assert "\n" not in str(caught.value)
-    there = follow_until_there(recorded.profile, lambda: ask(of), steps=4)
+    there = follow_until_there(lambda: ask(of), steps=4)
 
     monkeypatch.setenv("ODINLIB_RESULTS", str(tmp_path / "at-once"))
     at_once = ask(recorded.among(**changes))
@@ -294,7 +303,7 @@ def test_what_is_missing_of_a_network_is_trained_by_the_command_it_names(tiny):
     of = tiny.trained("mlp-8x2", ID).among(compute=False)
     with pytest.raises(Missing) as caught:
         trained.card(of)
-    follow(tiny, str(caught.value))
+    follow_as_a_process(tiny, str(caught.value))
     assert trained.card(of)["accuracy"] > 0.3
 
 
@@ -316,7 +325,7 @@ def test_an_id_set_that_the_profile_does_not_have_is_named_with_its_sets(tiny):
         store.responses(other.trained(NET, "shapes10"), "photos-crop")
     assert """-p id_sets '["shapes10"]'""" in str(caught.value)
     assert """-p ood_sets '["photos-crop"]'""" in str(caught.value)
-    follow(tiny, str(caught.value))
+    follow(str(caught.value))
     assert len(store.responses(other.trained(NET, "shapes10"), "photos-crop").logits) == 60
 
 

@@ -8,29 +8,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from odinlib.status import status
 
-from odinlib import artefacts, experiments, jobs, record
+from odinlib import artefacts, experiments, record, store, trained
 from odinlib.datasets import prepare
 from odinlib.errors import Missing, UserError
 from odinlib.networks import build, weights
 
 NET, ID = "mlp-16x1", "digits"
-RESPONSE = f"responses/{NET}_{ID}/strokes.npz"
+KEY = f"{NET}_{ID}_seed0"
+RESPONSE = f"responses/{KEY}/strokes.npz"
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, tiny_record):
     """A sealed record of the tiny profile's first network, made once."""
     from tiny import TINY
 
     from odinlib import profiles
 
     folder = tmp_path_factory.mktemp("made")
+    shutil.copytree(tiny_record, folder / "tiny")
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(profiles.PROFILES, "tiny", TINY)
         patch.setenv("ODINLIB_RESULTS", str(folder))
-        list(jobs.respond(TINY, NET, ID))
         lines = list(record.seal(TINY))
     assert [line.split("/")[-1].split(":")[0] for line in lines] == [
         "detections.csv",
@@ -70,6 +70,14 @@ def reseal_manifest(profile):
     (profile.folder / "MANIFEST.json").write_text(json.dumps(found))
 
 
+def damaged(profile):
+    """What is wrong in the files themselves, where the manifest is made to fit: `odin verify` without it."""
+    (profile.folder / "MANIFEST.json").unlink(missing_ok=True)
+    first, *problems = record.verify(profile)
+    assert first == "MANIFEST.json is not there; `odin seal` writes it"
+    return problems
+
+
 # --- Sealing ----------------------------------------------------------------------------------------------------------
 
 
@@ -88,14 +96,14 @@ def test_the_manifest_lists_every_file(sealed):
 
 def test_the_tables_are_the_measurements(sealed):
     table = pd.read_csv(sealed.folder / "tables" / "detections.csv")
-    measured = experiments.detection(sealed, NET, ID, "letters")
+    measured = experiments.detection(sealed.trained(NET, ID), "letters")
     own = table[table.ood_set == "letters"].reset_index(drop=True)
     pd.testing.assert_frame_equal(own, measured, check_exact=False, rtol=1e-6, check_dtype=False)
     about = json.loads((sealed.folder / "tables" / "detections.json").read_text())
     assert {"hardware", "commit", "date", "torch"} <= about.keys()
     assert (about["profile"], about["holdout"], about["resamples"]) == ("tiny", 20, 20)
     errors = pd.read_csv(sealed.folder / "tables" / "test-errors.csv")
-    assert errors.test_error.item() == pytest.approx(100 * experiments.test_error(sealed, NET, ID))
+    assert errors.test_error.item() == pytest.approx(100 * experiments.test_error(sealed.trained(NET, ID)))
 
 
 def test_sealing_again_changes_nothing(sealed):
@@ -126,16 +134,16 @@ def test_an_edited_table_is_written_anew(sealed):
 
 
 def test_the_record_does_without_somebody_elses_weights(sealed):
-    card = sealed.folder / "networks" / f"{NET}_{ID}.json"
+    card = sealed.folder / "networks" / f"{KEY}.json"
     card.write_text(json.dumps({**json.loads(card.read_text()), "source_sha256": "0" * 64}))
     list(record.seal(sealed))
-    weights_file = f"networks/{NET}_{ID}.safetensors"
+    weights_file = f"networks/{KEY}.safetensors"
     assert weights_file not in artefacts.manifest(sealed.folder)
     (sealed.folder / weights_file).unlink()
     assert record.verify(sealed) == []
     reading = dataclasses.replace(sealed, compute=False)
-    assert experiments.card(reading, NET, ID)["source_sha256"] == "0" * 64
-    rows, missing = status(reading)
+    assert trained.card(reading.trained(NET, ID))["source_sha256"] == "0" * 64
+    rows, missing = record.status(reading)
     assert "card only" in [cell for row in rows for cell in row] and f"{NET} on {ID}" in missing["weights"]
     assert "recorded" in [cell for row in rows if row[:2] == [ID, "strokes"] for cell in row]
 
@@ -148,7 +156,7 @@ def test_nothing_recorded(tiny):
 # --- Checking ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", [RESPONSE, f"grids/{NET}_{ID}/letters.npz", f"networks/{NET}_{ID}.safetensors"])
+@pytest.mark.parametrize("path", [RESPONSE, f"grids/{KEY}/letters.npz", f"networks/{KEY}.safetensors"])
 def test_one_flipped_byte(sealed, path):
     content = bytearray((sealed.folder / path).read_bytes())
     content[len(content) // 2] ^= 1
@@ -160,19 +168,21 @@ def test_one_flipped_byte(sealed, path):
 
 
 def test_a_flipped_byte_in_a_card(sealed):
-    path = sealed.folder / "networks" / f"{NET}_{ID}.json"
+    path = sealed.folder / "networks" / f"{KEY}.json"
     path.write_text(path.read_text().replace('"seed": 0', '"seed": 1'))
-    assert record.verify(sealed) == [
-        f"networks/{NET}_{ID}.json has other bytes: its SHA-256 is not that of MANIFEST.json"
-    ]
+    assert record.verify(sealed) == [f"networks/{KEY}.json has other bytes: its SHA-256 is not that of MANIFEST.json"]
 
 
 def test_a_missing_file_and_one_too_many(sealed):
-    (sealed.folder / f"scores/{NET}_{ID}").mkdir(exist_ok=True)
-    (sealed.folder / RESPONSE).rename(sealed.folder / f"responses/{NET}_{ID}/moved.npz")
+    (sealed.folder / RESPONSE).rename(sealed.folder / f"responses/{KEY}/moved.npz")
     problems = record.verify(sealed)
     assert f"{RESPONSE} is missing" in problems
-    assert f"responses/{NET}_{ID}/moved.npz is not in MANIFEST.json" in problems
+    assert f"responses/{KEY}/moved.npz is not in MANIFEST.json" in problems
+    assert not any(p.startswith("tables/") for p in problems)  # what it holds is still there
+    (sealed.folder / f"responses/{KEY}/moved.npz").unlink()
+    for path in sealed.folder.glob(f"*/{KEY}/strokes*.npz"):  # which have scores at epsilon = 0 too
+        path.unlink()
+    problems = record.verify(sealed)
     assert any(p.startswith("tables/detections.csv: ") and "rows instead of" in p for p in problems)
 
 
@@ -187,50 +197,74 @@ def test_a_manifest_that_is_not_there_or_damaged(sealed):
 def test_a_response_of_the_wrong_length(sealed):
     rewrite(sealed, RESPONSE, lambda arrays, config: ({k: v[..., :-1] for k, v in arrays.items()}, config))
     (problem,) = record.verify(sealed)
-    assert problem.startswith(f"{RESPONSE} has ") and "bytes instead of" in problem
-    reseal_manifest(sealed)
-    problems = record.verify(sealed)
-    assert f"{RESPONSE}: 59 images instead of 60" in problems
+    assert problem.startswith(f"{RESPONSE} has ") and "its SHA-256 is not that of MANIFEST.json" in problem
+    (problem,) = [p for p in damaged(sealed) if p.startswith(RESPONSE)]
+    assert "59 logits" in problem and problem.endswith("expected 60 images")
+    reading = dataclasses.replace(sealed, compute=False).trained(NET, ID)
+    with pytest.raises(artefacts.Refused, match=r"strokes.npz holds .*59 logits.*; expected 60 images; delete it"):
+        store.responses(reading, "strokes")
     rewrite(sealed, RESPONSE, lambda arrays, config: ({**arrays, "labels": arrays["labels"][:-1]}, config))
-    reseal_manifest(sealed)
-    assert any(p.startswith(f"{RESPONSE}: arrays of different lengths: ") for p in record.verify(sealed))
+    assert any(p.startswith(f"{RESPONSE} holds ") and "58 labels" in p for p in damaged(sealed))
 
 
 @pytest.mark.parametrize("kind", ["grids", "curves", "scores"])
 def test_scores_of_the_wrong_length(sealed, kind):
     path = sorted((sealed.folder / kind).rglob("*.npz"))[0].relative_to(sealed.folder).as_posix()
     rewrite(sealed, path, lambda arrays, config: ({k: v[..., 1:] for k, v in arrays.items()}, config))
+    assert any(p.startswith(f"{path} holds ") and p.endswith(" images") for p in damaged(sealed))
+
+
+@pytest.mark.parametrize("kind", ["grids", "curves", "scores"])
+def test_scores_of_fewer_settings_than_the_header_tells(sealed, kind):
+    path = sorted((sealed.folder / kind).rglob("*.npz"))[0].relative_to(sealed.folder).as_posix()
+    rewrite(sealed, path, lambda arrays, config: (arrays, {**config, "epsilons": [*config["epsilons"], 9.0]}))
+    assert any(p.startswith(f"{path} holds ") and "settings of" in p for p in damaged(sealed))
+
+
+def test_what_lies_with_another_network_or_set(sealed):
+    path = sealed.folder / "responses" / f"mlp-8x2_{ID}_seed0" / "strokes.npz"
+    path.parent.mkdir()
+    shutil.copy(sealed.folder / RESPONSE, path)
+    told = f"responses/mlp-8x2_{ID}_seed0/strokes.npz lies in mlp-8x2_{ID}_seed0 and is of {NET} on {ID} (seed0)"
+    assert told in damaged(sealed)
+    distance = sealed.folder / "distances" / "letters" / "strokes.npz"
+    distance.parent.mkdir()
+    shutil.copy(sealed.folder / "distances" / ID / "strokes.npz", distance)
+    assert f"distances/letters/strokes.npz lies in letters and is of {ID}" in damaged(sealed)
+
+
+def test_an_older_format_names_the_command_that_mends_it(sealed):
+    rewrite(sealed, RESPONSE, lambda arrays, config: (arrays, {**config, "format": 1}))
+    assert f"{RESPONSE} is of format 1; `odin record migrate` makes {store.FORMAT} of it" in damaged(sealed)
+    with pytest.raises(UserError, match=r"cannot be sealed: .* is of format 1"):
+        list(record.seal(sealed))
+
+
+def test_a_header_that_tells_of_another_draw_changes_the_tables(sealed):
+    """Its arrays are whole and its digest is right; what the tables say does not follow from it any more."""
+    path = f"grids/{KEY}/letters.npz"
+    change = {"drawn": {"name": "digits"}}
+    rewrite(sealed, path, lambda arrays, config: (arrays, {**config, "drawn": {**config["drawn"], **change["drawn"]}}))
     reseal_manifest(sealed)
-    assert any(p.startswith(f"{path}: ") and "images instead of" in p for p in record.verify(sealed))
+    assert any(p.startswith("tables/detections.csv: ") for p in record.verify(sealed))
 
 
-def test_another_configuration_under_a_plain_name(sealed):
-    rewrite(sealed, RESPONSE, lambda arrays, config: (arrays, {**config, "seed": 7}))
-    reseal_manifest(sealed)
-    assert any(
-        "strokes.npz was made by another configuration (seed is 7, wanted 0)" in p for p in record.verify(sealed)
-    )
-
-
-def test_a_changed_profiles_artefact_is_named_by_its_configuration(sealed):
-    import dataclasses
-
-    experiments.responses(dataclasses.replace(sealed, images=30), NET, ID, "strokes")
+def test_a_changed_questions_artefact_is_sealed_beside_the_first(sealed):
+    few = dataclasses.replace(sealed, images=30, seed=7, trainings={f"{NET}_{ID}": "seed0"})
+    store.make_responses(few.trained(NET, ID), "strokes", store.Part(store.draw(few.trained(NET, ID), "strokes")))
+    (beside,) = (sealed.folder / "responses" / KEY).glob("strokes-*.npz")
+    assert beside.relative_to(sealed.folder).as_posix() + " is not in MANIFEST.json" in record.verify(sealed)
     list(record.seal(sealed))
     assert record.verify(sealed) == []
-    (path,) = (sealed.folder / f"responses/{NET}_{ID}").glob("strokes-*.npz")
-    path.rename(path.with_name("strokes-00000000.npz"))
-    assert f"responses/{NET}_{ID}/strokes-00000000.npz is not in MANIFEST.json" in record.verify(sealed)
-    with pytest.raises(UserError, match="is not named by its configuration"):
-        list(record.seal(sealed))
+    assert (sealed.folder / RESPONSE).exists()
 
 
 def test_responses_of_other_weights(sealed):
     other = build(NET, 10, channels=1, size=8, seed=5)
-    path = sealed.folder / "networks" / f"{NET}_{ID}.safetensors"
+    path = sealed.folder / "networks" / f"{KEY}.safetensors"
     weights.save_weights(other, path, json.loads(path.with_suffix(".json").read_text()))
     reseal_manifest(sealed)
-    told = f"{RESPONSE} was made with other weights than those of networks/{NET}_{ID}.json"
+    told = f"{RESPONSE} was made with other weights than those of networks/{KEY}.json"
     assert told in record.verify(sealed)
 
 
@@ -283,19 +317,17 @@ def import_(profile, source, **changes):
 
 @pytest.fixture
 def with_recipe(tiny):
-    import dataclasses
-
     return dataclasses.replace(tiny, recipes={**tiny.recipes, "densenet-bc": tiny.recipe("mlp-16x1")})
 
 
 def test_imported_weights_are_where_the_profile_looks(with_recipe, foreign):
     path, card = import_(with_recipe, foreign, note="a friend")
-    assert path == experiments.network_path(with_recipe, "densenet-bc-10-4", "cifar10")
+    assert path == trained.path(with_recipe.trained("densenet-bc-10-4", "cifar10"))
     assert (card["source"], card["note"], card["origin"]) == ("foreign.pth.tar", "a friend", "a friend")
     assert card["normalisation"] == {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.25, 0.25]}
     assert "accuracy" not in card and "cifar10 is not prepared" in card["accuracy_note"]
     assert {"commit", "date", "hardware"} <= card.keys()
-    assert experiments.network(with_recipe, "densenet-bc-10-4", "cifar10").mean.flatten()[0] == 0.5
+    assert trained.network(with_recipe.trained("densenet-bc-10-4", "cifar10")).mean.flatten()[0] == 0.5
 
 
 def test_their_accuracy_is_measured_where_the_images_are(with_recipe, foreign):
@@ -303,7 +335,7 @@ def test_their_accuracy_is_measured_where_the_images_are(with_recipe, foreign):
     images, labels = rng.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 20)
     prepare.write("cifar10", images, labels, files=[], source="noise", classes=list("abcdefghij"))
     _, card = import_(with_recipe, foreign)
-    network = experiments.network(with_recipe, "densenet-bc-10-4", "cifar10")
+    network = trained.network(with_recipe.trained("densenet-bc-10-4", "cifar10"))
     scaled = torch.from_numpy(images.transpose(0, 3, 1, 2)).float() / 255
     assert card["accuracy"] == (network(scaled).argmax(1).numpy() == labels).mean()
 
@@ -319,56 +351,3 @@ def test_weights_that_are_there_are_not_replaced(with_recipe, foreign):
     with pytest.raises(UserError, match="is there already; delete it, and with it all that was computed from it"):
         import_(with_recipe, foreign)
     assert path.read_bytes() == before
-
-
-# --- Status -----------------------------------------------------------------------------------------------------------
-
-
-def cells(profile):
-    rows, missing = status(profile)
-    header = rows[0]
-    return {(row[0], row[1], name): row[i] for row in rows[1:] for i, name in enumerate(header) if i > 1}, missing
-
-
-def test_status_tells_recorded_from_computable(sealed):
-    found, missing = cells(sealed)
-    assert {found[ID, s, NET] for s in ("(weights)", ID, "strokes", "letters", "gaussian")} == {"recorded"}
-    assert found[ID, "strokes", "mlp-8x2"] == found["shapes4", "photos-crop", "mlp-12x1"] == "computable"
-    assert found[ID, "strokes", "mlp-12x1"] == found["shapes4", "uniform", NET] == "-"
-    assert missing == {"data": [], "weights": []}
-    (sealed.folder / RESPONSE).unlink()
-    assert cells(sealed)[0][ID, "strokes", NET] == "2 of 3, computable"
-
-
-def test_status_says_what_is_missing(tiny):
-    import dataclasses
-
-    profile = dataclasses.replace(
-        tiny,
-        id_sets=("cifar10", "digits"),
-        ood_sets={**tiny.ood_sets, "cifar10": ("isun", "uniform", "photos-crop")},
-        origins={f"{NET}_digits": "a friend"},
-    )
-    found, missing = cells(profile)
-    assert found["cifar10", "isun", NET] == found["cifar10", "uniform", NET] == "no data, no weights"
-    assert found["digits", "(weights)", NET] == "no weights" and found["digits", "strokes", NET] == "no weights"
-    assert found["digits", "strokes", "mlp-8x2"] == "computable"
-    assert found["cifar10", "digits", NET] == "no data, no weights" and found["cifar10", "digits", "mlp-8x2"] == "-"
-    assert missing["data"] == ["cifar10", "isun"]
-    assert missing["weights"] == [f"{NET} on cifar10", "mlp-8x2 on cifar10", f"{NET} on digits"]
-
-
-def test_status_counts_the_curves_of_resampled_sets(tiny):
-    import dataclasses
-
-    profile = dataclasses.replace(tiny, resampled={ID: ("isun-box", "isun-lanczos")})
-    found, missing = cells(profile)
-    assert found[ID, "isun-box", NET] == "no data" and found[ID, "isun-lanczos", "mlp-8x2"] == "-"
-    assert missing["data"] == ["isun-box", "isun-lanczos"]
-    embedded = dataclasses.replace(tiny, resampled={ID: ("photos-resize", "photos-resize-box")})
-    found, missing = cells(embedded)
-    assert found[ID, "photos-resize-box", NET] == "computable" and missing["data"] == []
-    curve = tiny.folder / "curves" / f"{NET}_{ID}" / "photos-resize-box.npz"
-    curve.parent.mkdir(parents=True)
-    curve.touch()
-    assert cells(embedded)[0][ID, "photos-resize-box", NET] == "recorded"

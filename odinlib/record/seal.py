@@ -25,6 +25,7 @@ from odinlib.errors import Missing, UserError
 from odinlib.measure.distances import distance
 from odinlib.networks import weights
 from odinlib.profiles import Profile
+from odinlib.store.files import contradictions
 
 _TOLERANCE = 1e-5  # relative: the digits of a table, and what the sums of another machine may differ by
 _UNFINISHED = re.compile(r"(^|/)\.|\.shards/|\.checkpoint$")
@@ -216,17 +217,7 @@ def _wrong(path: str, artefact: Artefact, cards: Mapping[str, str]) -> Iterator[
     own = config["inputs"].get("weights")
     if own and own != cards.get(key, own):
         yield f"was made with other weights than those of networks/{key}.json"
-    lengths = {name: array.shape[-1] for name, array in artefact.arrays.items()}
-    wanted = config["drawn"]["stop"] - config["drawn"]["start"]
-    if "logits" in lengths and "logits" in config:  # of many classes, of some images only
-        lengths.pop("logits") if lengths["logits"] == min(config["logits"], wanted) else None
-    if set(lengths.values()) != {wanted}:
-        told = ", ".join(f"{count} {name}" for name, count in lengths.items())
-        yield f"holds {told}; expected {wanted} images"
-    if config["kind"] == "scores":
-        settings = len(config["temperatures"]) * len(config["epsilons"])
-        if artefact.arrays["scores"].size != settings * wanted:
-            yield f"holds {artefact.arrays['scores'].shape} scores; expected {settings} settings of {wanted} images"
+    yield from contradictions(artefact)
 
 
 def _table_problems(profile: Profile, sound: bool) -> Iterator[str]:

@@ -6,7 +6,7 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,13 @@ def draw(of: Trained, images: str) -> Draw:
 
 def within(of: Trained, images: str, asked: Draw) -> Draw:
     """The draw of as many images as the set has, where more were asked for of what is only read."""
-    if of.profile.exact or asked.limit is None:
+    if asked.limit is None:
+        return asked
+    if of.profile.exact:
+        if asked.limit > (size := total(of, images)):
+            raise UserError(
+                f"{asked.limit} images of {images} were asked for", expected=f"at most {size}, which it has"
+            )
         return asked
     return dataclasses.replace(asked, limit=min(asked.limit, total(of, images)))
 
@@ -214,7 +220,26 @@ def _check_inputs(of: Trained, one: Recorded, here: Mapping[str, str]) -> None:
 def _arrays(path: Path, changed: int, sealed_in: Path | None) -> artefacts.Arrays:
     if sealed_in is not None:
         artefacts.check_sealed(path, sealed_in)
-    return artefacts.load(path).arrays
+    found = artefacts.load(path)
+    for contradiction in contradictions(found):
+        raise Refused(f"{path} {contradiction}", remedy="delete it and run again")
+    return found.arrays
+
+
+def contradictions(artefact: artefacts.Artefact) -> Iterator[str]:
+    """What the arrays of responses or scores have otherwise than their header tells, in words."""
+    config = artefact.config
+    lengths = {name: array.shape[-1] for name, array in artefact.arrays.items()}
+    wanted = config["drawn"]["stop"] - config["drawn"]["start"]
+    if "logits" in lengths and "logits" in config:  # of many classes, of some images only
+        lengths.pop("logits") if lengths["logits"] == min(config["logits"], wanted) else None
+    if set(lengths.values()) != {wanted}:
+        told = ", ".join(f"{count} {name}" for name, count in lengths.items())
+        yield f"holds {told}; expected {wanted} images"
+    if config["kind"] == "scores":
+        settings = len(config["temperatures"]) * len(config["epsilons"])
+        if artefact.arrays["scores"].size != settings * wanted:
+            yield f"holds {artefact.arrays['scores'].shape} scores; expected {settings} settings of {wanted} images"
 
 
 def arrays(of: Trained, one: Recorded) -> artefacts.Arrays:
