@@ -9,9 +9,8 @@ import torch
 from other_device import OnDevice, emulated
 from test_fast import network
 
-from odinlib import datasets, devices, experiments, metrics, networks, odin, record, store
+from odinlib import datasets, devices, experiments, metrics, moments, networks, odin, record, store
 from odinlib.errors import UserError
-from odinlib.measure import moments
 from odinlib.networks.fast import FastDenseNet, Frozen, fast
 from odinlib.networks.train import Recipe, accuracy, train
 

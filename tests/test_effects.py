@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import measured
 import numpy as np
 import pandas as pd
 import pytest
@@ -65,6 +66,9 @@ def world(monkeypatch):
         labels = made.labels[indices] if images == "cifar10" else None
         return store.Responses(logits, np.zeros(len(logits)), np.zeros(len(logits)), labels)
 
+    def clean(of, images, indices=None):
+        return measured.clean(responses(of, images, indices))
+
     def scores(_of, images, settings, indices):
         found = made.images[images][indices]
         return torch.stack([odin.sweep(made.network, found, [t], [e])[0, 0] for t, e in settings])
@@ -83,7 +87,7 @@ def world(monkeypatch):
     def test_scores(of, images, temperature, epsilon, among=None):
         return scores(of, images, [(temperature, epsilon)], tested(of, images) if among is None else among)[0]
 
-    for module, functions in ((store, (responses, scores)), (experiments, (tested, grid, curve, test_scores))):
+    for module, functions in ((store, (responses, clean, scores)), (experiments, (tested, grid, curve, test_scores))):
         for function in functions:
             monkeypatch.setattr(module, function.__name__, function)
     monkeypatch.setattr(experiments, "class_count", lambda of: 5)

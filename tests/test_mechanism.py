@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from odinlib import experiments, odin, profiles
+from odinlib import experiments, moments, odin, profiles
 from odinlib.errors import UserError
-from odinlib.measure import mechanism, moments
+from odinlib.measure import mechanism
 
 
 def frame(**sets):

@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch import nn
 
-from odinlib import odin
+from odinlib import moments, odin
 from odinlib.errors import UserError
-from odinlib.measure import moments
 
 
 def logits():

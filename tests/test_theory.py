@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from odinlib import odin, theory
+from odinlib import moments, odin, theory
 from odinlib.errors import UserError
-from odinlib.measure import limits, moments
+from odinlib.measure import limits
 
 GAPS = [0.3, 1.1, 2.0, 4.5]  # of an image, to four other classes
 LOGITS = torch.tensor([[7.0, *(7.0 - gap for gap in GAPS)]], dtype=torch.float64)
