@@ -111,7 +111,7 @@ def test_a_page_is_known_by_how_it_begins():
 @every_source
 def test_what_a_page_shows_of_itself_is_the_method(path):
     for cell in cells(path):
-        for plumbing in ("set_uuid", "configure(", "not_recorded(", "check_parameters", ".missing else"):
+        for plumbing in ("set_uuid", "configure(", "not_recorded(", "check_parameters"):
             assert plumbing not in cell.source, f"{plumbing}: `page.begin` and `page.show` do it"
         if cell.metadata.get("mystnb", {}).get("figure", {}).get("caption_before") is None and captioned_with_data(
             cell
@@ -139,7 +139,7 @@ def test_a_parameter_means_one_thing():
     declared = {}
     for path in SOURCES:
         for name in parameters.declared(path):
-            declared.setdefault(name, []).append(path.stem.split("-")[0] if path.stem[:2] != "ow" else "own")
+            declared.setdefault(name, []).append(path.stem.split("-")[0])
     assert listed.keys() == declared.keys()
     for name, pages in declared.items():
         if listed[name] != "many":

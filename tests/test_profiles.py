@@ -165,7 +165,7 @@ def test_a_network_of_no_known_family_has_no_recipe():
 
 def test_a_page_without_the_word_for_a_list_means_one_entry_of_it():
     assert profiles.of_page({"temperature": 37, "epsilon": 0, "ood_set": None, "seed": 1}) == {
-        **{"temperatures": [37], "epsilons": [0], "seed": 1}
+        **{"temperatures": [37], "epsilons": [0], "seed": 1}  # None leaves a field as it is
     }
 
 

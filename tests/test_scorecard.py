@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import re
 
+import measured as made_up
 import numpy as np
 import pandas as pd
 import pytest
@@ -230,6 +231,11 @@ def responded(monkeypatch):
 
         monkeypatch.setattr(experiments, "test_responses", found)
         monkeypatch.setattr(store, "responses", found)
+        monkeypatch.setattr(store, "clean", lambda *asked: made_up.clean(found(*asked)))
+        monkeypatch.setattr(
+            store, "scores", lambda of, images, settings, _: made_up.unperturbed(found(of, images), settings)
+        )
+        monkeypatch.setattr(experiments, "class_count", lambda of: of_set(of.id_set)[0].shape[1])
         monkeypatch.setattr(experiments, "tested", lambda of, images: np.arange(len(of_set(images)[0])))
 
     return respond

@@ -183,5 +183,9 @@ def test_the_headline_gives_both_rates_and_the_papers():
 
 def test_a_table_renders_to_the_same_bytes():
     frame = pd.DataFrame({"a": ["<b>1</b>"]})
-    assert html(tables.plain(frame)) == html(tables.plain(frame.copy()))
-    assert "<b>1</b>" in html(tables.plain(frame))
+    pages = []
+    for _ in range(2):  # each page counts its own
+        tables._shown.clear()
+        pages.append([html(tables.plain(one)) for one in (frame, frame.copy())])
+    assert pages[0] == pages[1]
+    assert pages[0][0] != pages[0][1] and "<b>1</b>" in pages[0][0]

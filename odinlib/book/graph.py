@@ -72,7 +72,7 @@ def make_book(kind: str = "both", cores: int | None = None, *, dry_run: bool = F
     Whoever asks while another process is at it waits, and then has little to do. What was interrupted is done again.
 
     Args:
-        kind: of book, one of `odinlib.layout.KINDS`.
+        kind: of book, one of `odinlib.book.layout.KINDS`.
         cores: jobs at a time; None takes as many as there are cores.
         dry_run: only say what would be done.
 

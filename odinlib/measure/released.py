@@ -72,10 +72,10 @@ def variants_effect(of: Trained, sets: Sequence[str]) -> pd.DataFrame:
 
 #: The quantities that `paired_shift` compares, as they are shown: columns of `mechanism.quantities`.
 QUANTITIES = {
-    "u1": "$U_1$",
+    "u1": "U₁",
     "variance": "variance of the gaps",
-    "norm_1": "1-norm of $\\nabla \\log S$, $T = 1$",
-    "norm": "1-norm of $\\nabla \\log S$, $T = 1000$",
+    "norm_1": "‖∇ log S‖₁ at T = 1",
+    "norm": "‖∇ log S‖₁ at T = 1000",
 }
 
 

@@ -112,7 +112,7 @@ def _responses(of: Trained, images: str, indices: np.ndarray) -> Arrays:
     They are computed now if need be. Of many classes only some images have logits; the others' are NaN.
     """
     lacking = ~has_responses(of, images, indices)
-    if lacking.any():
+    if lacking.any() or not len(indices):
         if not of.profile.compute:
             raise missing(of, images, "responses", int(lacking.sum()))
         make_responses(of, images, Part(draw_by(of.profile, images, "first")))
