@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from odinlib import datasets, metrics, odin
 from odinlib.errors import UserError
-from odinlib.networks import build
-from odinlib.networks import fast as fast_module
+from odinlib.networks import build, prefix
 from odinlib.networks import weights as load
-from odinlib.networks.fast import FastDenseNet, fast
+from odinlib.networks.fast import Frozen, fast
+from odinlib.networks.folded import Gate
 
 TEMPERATURES = (1.0, 10.0, 1000.0)
 CASES = [
@@ -165,7 +165,7 @@ def test_the_comparison_of_bits_is_that_of_numbers():
     high = torch.full_like(low, torch.inf)
     low[3:6], high[3:6] = -0.0, low[3:6].clone()  # the bound of a batch norm that turns its map over
     unused = torch.zeros(12, dtype=torch.float64)
-    gate = fast_module._Gate(low, high, unused, unused, unused)
+    gate = Gate(low, high, unused, unused, unused)
     without = torch.where(torch.signbit(low), -torch.inf, low)
     assert torch.equal(gate(x), torch.minimum(torch.maximum(x, without), high))
 
@@ -183,7 +183,7 @@ def test_no_network_image_or_bound_hides_nan_in_bfloat16():
 
 def test_without_onednn(monkeypatch):
     found, reference, images = example(*CASES[0])
-    monkeypatch.setattr(fast_module, "_ONEDNN", None)
+    monkeypatch.setattr(prefix, "_ONEDNN", None)
     assert relative(fast(found)(images), reference(images.double())) < 1e-5
     assert relative(fast(found, precision="bfloat16")(images), reference(images.double())) < 0.05
     ours, _ = odin.input_gradient(fast(found), images, 1000.0)
@@ -243,7 +243,7 @@ def test_compile_is_handed_on(monkeypatch):
 def test_any_module_will_do():
     found = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
     images = torch.rand(4, 3, 2, 2)
-    assert not isinstance(fast(found), FastDenseNet)
+    assert isinstance(fast(found), Frozen)
     torch.testing.assert_close(fast(found)(images), found(images))
 
 

@@ -38,16 +38,19 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, classes] of `images` [N, C, H, W] in [0, 1]."""
-        if images.ndim != 4 or images.shape[1] != self.channels:
-            raise UserError(
-                f"{self.name} was given images of shape {list(images.shape)}",
-                expected=f"[N, {self.channels}, height, width]",
-            )
+        check_images(self.name, self.channels, images)
         return self.logits((images - self.mean) / self.std)
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits [N, classes] of normalised images `x` [N, C, H, W]."""
         raise NotImplementedError
+
+
+def check_images(name: str, channels: int, images: Tensor) -> None:
+    """Refuse images of another shape than [N, `channels`, H, W], and naming the network, with :class:`UserError`."""
+    if images.ndim != 4 or images.shape[1] != channels:
+        expected = f"[N, {channels}, height, width]"
+        raise UserError(f"{name} was given images of shape {list(images.shape)}", expected=expected)
 
 
 def pooled(maps: Tensor, window: int, dtype: torch.dtype | None = None) -> Tensor:
@@ -64,6 +67,26 @@ def pooled(maps: Tensor, window: int, dtype: torch.dtype | None = None) -> Tenso
         dtype: to sum in; none: that of the maps.
     """
     return maps[..., :window, :window].mean((2, 3), dtype=dtype)
+
+
+def log_score_gradients(logits: Tensor, temperatures: Sequence[float]) -> Tensor:
+    """The derivatives of log S(x; T) (Equation 1) by the logits, at several temperatures.
+
+    At the prediction y they are (1 - p_y) / T, elsewhere -p_i / T. 1 - p_y is summed from the others in float64: in
+    float32 it would vanish where the network is sure.
+
+    Args:
+        logits: [N, K].
+        temperatures: [A], each above 0.
+
+    Returns:
+        [A, N, K], in the precision of the logits.
+    """
+    temperature = torch.tensor(temperatures, dtype=torch.float64, device=logits.device).view(-1, 1, 1)
+    others = torch.softmax(logits.double() / temperature, -1)
+    predicted = logits.argmax(-1, keepdim=True).expand(len(others), -1, 1)
+    others = others.scatter(-1, predicted, 0.0)
+    return (others.neg().scatter(-1, predicted, others.sum(-1, keepdim=True)) / temperature).to(logits.dtype)
 
 
 def initialise(network: nn.Module) -> None:

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from odinlib.errors import UserError
 from odinlib.networks.classifier import Classifier, initialise, pooled
 
 
@@ -55,11 +56,19 @@ class DenseNet(Classifier):
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits [N, classes] of normalised images `x` [N, C, H, W]."""
+        check_height_and_width(self.name, x)
         x = self.trans1(self.block1(self.conv1(x)))
         x = self.block3(self.trans2(self.block2(x)))
         x = F.relu(self.bn1(x), inplace=True)
         logits: Tensor = self.fc(pooled(x, self.window))
         return logits
+
+
+def check_height_and_width(name: str, images: Tensor) -> None:
+    """Refuse images [N, C, H, W] that cannot be halved twice, naming the network, with :class:`UserError`."""
+    if min(images.shape[2:]) < 4:
+        height, width = images.shape[2:]
+        raise UserError(f"{name} was given images of {height} x {width} pixels", expected="at least 4 x 4")
 
 
 class Bottleneck(nn.Module):
