@@ -246,6 +246,8 @@ def provenance(**extra: Any) -> dict[str, Any]:
     """Where and when a number is made: hardware, versions, commit and date."""
     import torch
 
+    from odinlib.networks import engines
+
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -253,6 +255,7 @@ def provenance(**extra: Any) -> dict[str, Any]:
         "hardware": accelerator or f"{_processor()}, {os.cpu_count()} cores",
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "engine": engines.chosen(),
         **extra,
     }
 
