@@ -183,6 +183,15 @@ def test_too_few_images_for_the_hold_out(tiny, monkeypatch):
     assert "700 images of digits were asked for; expected at most 600, which it has" in refused("respond", *CHOSEN)
 
 
+def test_a_data_script_is_no_module_of_anybodys(tiny):
+    """Scripts are called `all` or `mnist`; neither the path nor the modules of a process get these names."""
+    before, known = list(sys.path), set(sys.modules)
+    for name in ("all", "mnist", "cifar10"):
+        status, lines, told = odin("data", "prepare", name, "--source", tiny.folder / "none")
+        assert status == 1 and not lines and told.startswith("error: ") and str(tiny.folder / "none") in told
+    assert sys.path == before and not {"all", "mnist", "cifar10"} & (set(sys.modules) - known)
+
+
 # --- Foreign weights --------------------------------------------------------------------------------------------------
 
 

@@ -193,3 +193,16 @@ def test_results_go_where_the_environment_says(tmp_path, monkeypatch):
     assert profiles.get("demo").folder == tmp_path / "demo"
     monkeypatch.delenv("ODINLIB_RESULTS")
     assert profiles.get("paper").folder.parts[-2:] == ("results", "paper")
+
+
+def test_data_lie_beside_results_wherever_one_stands(tmp_path, monkeypatch):
+    """Both follow the checkout, and the environment where it says so."""
+    from odinlib.datasets import prepared
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ODINLIB_RESULTS", raising=False)
+    monkeypatch.delenv("ODINLIB_DATA", raising=False)
+    assert prepared.data_dir().parent == profiles.get("demo").folder.parent.parent
+    assert prepared.data_dir().is_absolute()
+    monkeypatch.setenv("ODINLIB_DATA", "elsewhere")
+    assert prepared.data_dir().resolve() == tmp_path / "elsewhere"
