@@ -59,7 +59,10 @@ def data_status() -> None:
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def data_prepare(ctx: click.Context, name: str, options: tuple[str, ...]) -> None:
-    """Prepare the set NAME, or `all`; OPTIONS are its script's: --source, --filter, --seed, --published."""
+    """Prepare the set NAME, or `all`.
+
+    OPTIONS are its script's: --source, --filter, --seed, --published, --decoder, --jpeg, --border, --rebuild.
+    """
     from odinlib.datasets import prepared
     from odinlib.datasets import script as scripting
 

@@ -1,9 +1,8 @@
 """The fast forms give the networks' own logits and gradients: everything is compared with float64."""
 
 import copy
-import os
-from pathlib import Path
 
+import checkpoints
 import numpy as np
 import pytest
 import torch
@@ -193,9 +192,8 @@ def test_without_onednn(monkeypatch):
 
 def the_real_network() -> nn.Module:
     """A trained DenseNet-BC-100 where there is one, else a small one as if trained."""
-    folder = os.environ.get("ODINLIB_CHECKPOINTS")
-    path = Path(folder or ".") / "densenet-bc-100_cifar10_100epochs.pth.tar"
-    if not folder or not path.exists():
+    path = checkpoints.found(checkpoints.THIRD_PARTY)
+    if path is None:
         return network("densenet-bc-40-12", 10, 3, 32)
     mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
     return load.import_checkpoint(path, "densenet-bc-100-12", 10, mean=mean, std=std)[0].eval()

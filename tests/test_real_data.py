@@ -1,21 +1,18 @@
 """The method on the paper's own images with a real network, against numbers measured independently.
 
-Needs `ODINLIB_DATA` (prepared CIFAR-10 and Tiny ImageNet) and `ODINLIB_CHECKPOINTS` (a folder with the third-party
-DenseNet-BC-100 weights); skips, saying so, without them.
+Needs `ODINLIB_DATA` (prepared CIFAR-10 and Tiny ImageNet) and `ODINLIB_CHECKPOINTS` (folders, one of them with the
+third-party DenseNet-BC-100 weights); skips, saying so, without them.
 """
-
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from checkpoints import THIRD_PARTY, checkpoint
 
 from odinlib import datasets, metrics, odin
 from odinlib.datasets import prepared
 from odinlib.networks import weights
 
-CHECKPOINT = "densenet-bc-100_cifar10_100epochs.pth.tar"
 IMAGES = np.arange(1000, 2000)
 #: FPR at 95 % TPR in percent by max softmax, T = 1000 alone and with epsilon = 0.0014, and how near ours must be
 #: (the crop's positions are random).
@@ -31,11 +28,8 @@ pytestmark = pytest.mark.data
 
 @pytest.fixture(scope="module")
 def network():
-    folder = os.environ.get("ODINLIB_CHECKPOINTS")
-    if not folder or not (Path(folder) / CHECKPOINT).exists():
-        pytest.skip(f"ODINLIB_CHECKPOINTS has no {CHECKPOINT}")
     mean, std = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
-    found, _ = weights.import_checkpoint(Path(folder) / CHECKPOINT, "densenet-bc-100-12", 10, mean=mean, std=std)
+    found, _ = weights.import_checkpoint(checkpoint(THIRD_PARTY), "densenet-bc-100-12", 10, mean=mean, std=std)
     return found.to(memory_format=torch.channels_last).eval()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from checkpoints import THIRD_PARTY, checkpoint
 from torch import nn
 
 from odinlib.errors import UserError
@@ -433,15 +434,12 @@ def test_a_pickle_cannot_change_the_classes_that_stand_in(tmp_path):
 # --- The real third-party weights ---------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(
-    not (os.environ.get("ODINLIB_CHECKPOINTS") and os.environ.get("ODINLIB_DATA")),
-    reason="needs ODINLIB_CHECKPOINTS (with the CIFAR-10 checkpoint) and ODINLIB_DATA (with cifar10.npz)",
-)
+@pytest.mark.data
+@pytest.mark.skipif(not os.environ.get("ODINLIB_DATA"), reason="needs ODINLIB_DATA (with cifar10.npz)")
 def test_the_third_party_densenet_classifies_cifar10_as_published():
     from odinlib import datasets
 
-    source = Path(os.environ["ODINLIB_CHECKPOINTS"]) / "densenet-bc-100_cifar10_100epochs.pth.tar"
-    network, _ = import_checkpoint(source, "densenet-bc-100-12", 10, mean=MEAN, std=STD)
+    network, _ = import_checkpoint(checkpoint(THIRD_PARTY), "densenet-bc-100-12", 10, mean=MEAN, std=STD)
     test_set = datasets.load("cifar10", "test")
     found = accuracy(network.to(memory_format=torch.channels_last), test_set, batch=32)
     assert found == pytest.approx(0.9454, abs=2e-4)  # an image or two may lie on the edge
