@@ -85,7 +85,7 @@ def recipe_table(profile: Profile) -> Styler:
             f"{recipe['epochs']} epochs of batches of {recipe['batch']}, {recipe['optimiser']}, "
             f"rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}"
             if recipe
-            else f"trained by others: {card.get('origin', 'unknown')}"
+            else ("" if card.get("training") == "authors" else "trained by others: ") + card.get("origin", "unknown")
         )
         seconds = f"{card['seconds']:.0f} s" if "seconds" in card else "–"
         rows.append(
@@ -111,7 +111,7 @@ def differences(profile: Profile) -> list[str]:
     told = []
     for name, id_set in _jobs(profile):
         of = profile.trained(name, id_set)
-        if of.training not in profiles.TRAININGS:
+        if of.training == "authors" or of.training not in profiles.TRAININGS:
             continue
         with contextlib.suppress(Missing):
             card = trained.card(of)
