@@ -5,6 +5,7 @@ scores at the settings that tuning chooses; curves; what only one network is ask
 """
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from odinlib import experiments, store
@@ -110,9 +111,8 @@ def _tuned(of: Trained, own: list[str]) -> list[Item]:
     tuned = experiments.gather(lambda s: experiments.tune(of, s), own[1:])
     chosen = {ood_set: [setting] for ood_set, setting in tuned.items()}
     settings = {s: list(chosen.get(s, [])) for s in own}
-    if (
-        id_set == profile.id_sets[0] and of.network in profile.networks[:2]
-    ):  # Appendix H: tuned on one, tested on another
+    across = id_set == profile.id_sets[0] and of.network in profile.networks[:2]
+    if across:  # Appendix H: tuned on one set, tested on another
         tabled = [s for s in profile.ood_sets[id_set] if s in chosen]
         everywhere = [setting for one in chosen.values() for setting in one]
         with contextlib.suppress(Missing):  # the rules need every grid, also where there is one setting to tune among
@@ -152,12 +152,21 @@ def is_recorded(of: Trained, item: Item) -> bool:
         return False
 
 
-def make(of: Trained, item: Item) -> None:
-    """Record one artefact, unless it is there.
+def make(of: Trained, items: Sequence[Item]) -> None:
+    """Record artefacts of one kind about one set, unless they are there; scores share what passes can be shared.
 
     Raises:
         Missing: the network or the images are not to be had here.
     """
+    settings = [item.setting for item in items if item.setting is not None]
+    if settings:
+        experiments.record_scores(of, items[0].images, settings)
+        return
+    for item in items:
+        _make(of, item)
+
+
+def _make(of: Trained, item: Item) -> None:
     if item.kind == "distance":
         distances.distance(of.profile, of.id_set, item.images)
     elif item.kind == "responses":
@@ -166,5 +175,3 @@ def make(of: Trained, item: Item) -> None:
         experiments.curve_images(of, item.images)
     elif item.kind == "grid":
         experiments.grid(of, item.images, item.count)
-    elif item.setting is not None:
-        experiments.record_scores(of, item.images, [item.setting])

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Iterator, Sequence
 
-from odinlib import datasets, experiments
+from odinlib import datasets
 from odinlib.errors import Missing
 from odinlib.profiles import Trained
 from odinlib.record.plan import Item, make, plan, resampled, sets
@@ -27,14 +27,14 @@ def respond(of: Trained, only: Sequence[str] | None = None, at: Sequence[Setting
     absent: set[str] = set()
     done: set[Item] = set()
     while items := [item for item in _wanted(of, only, at, absent) if item not in done]:
-        # Only up to the first grid: what tuning chooses is known when the grids are there.
+        # A kind at a time: what tuning chooses is known when the grids are there.
         for images, group in itertools.groupby(_batch(items), key=lambda item: item.images):
             several = list(group)
             done.update(several)
             if images in absent:
                 continue
             try:
-                _make(of, several)
+                make(of, several)
                 yield from (f"{item} by {of.key}" for item in several)
             except Missing as reason:
                 if images == of.id_set:
@@ -66,14 +66,5 @@ def plan_sets(of: Trained) -> list[str]:
 
 
 def _batch(items: list[Item]) -> list[Item]:
-    """The next items: all of the kind of the first that depend on nothing that is still to be made."""
+    """The next items: those that follow each other and are of the kind of the first."""
     return list(itertools.takewhile(lambda item: item.kind == items[0].kind, items))
-
-
-def _make(of: Trained, items: list[Item]) -> None:
-    settings = [item.setting for item in items if item.setting is not None]
-    if settings:
-        experiments.record_scores(of, items[0].images, settings)
-        return
-    for item in items:
-        make(of, item)

@@ -179,9 +179,9 @@ def _at(
 
 def _row(of: Trained, one: Recorded, setting: Setting) -> Tensor:
     """The scores [n] that a file has at a setting."""
-    row, column = (values.index(value) for values, value in zip(one.settings, setting, strict=True))
     temperatures, epsilons = one.settings
-    return torch.from_numpy(arrays(of, one)["scores"].reshape(len(temperatures), len(epsilons), -1)[row, column])
+    held = arrays(of, one)["scores"].reshape(len(temperatures), len(epsilons), -1)
+    return torch.from_numpy(held[one.place(setting)])
 
 
 def classes(of: Trained, images: str, settings: Sequence[Setting], indices: np.ndarray) -> Tensor:
@@ -190,8 +190,8 @@ def classes(of: Trained, images: str, settings: Sequence[Setting], indices: np.n
     for setting in settings:
         curve = _curve_with(of, images, setting, indices)
         if curve is not None:
-            row, column = (values.index(value) for values, value in zip(curve.settings, setting, strict=True))
-            rows.append(torch.from_numpy(arrays(of, curve)["classes"][row, column, curve.places(indices)]).long())
+            held = arrays(of, curve)["classes"][curve.place(setting)]
+            rows.append(torch.from_numpy(held[curve.places(indices)]).long())
         elif setting[1] == 0:
             rows.append(torch.from_numpy(clean(of, images, indices).classes))
         else:

@@ -69,6 +69,11 @@ class Recorded:
         """Whether it holds scores at this (T, epsilon)."""
         return "temperatures" in self.header and setting[0] in self.settings[0] and setting[1] in self.settings[1]
 
+    def place(self, setting: Setting) -> tuple[int, int]:
+        """Where the scores and classes at a setting lie among its temperatures and its epsilons."""
+        temperatures, epsilons = self.settings
+        return temperatures.index(setting[0]), epsilons.index(setting[1])
+
 
 # --- Sets and files ---------------------------------------------------------------------------------------------------
 
@@ -231,8 +236,8 @@ def contradictions(artefact: artefacts.Artefact) -> Iterator[str]:
     config = artefact.config
     lengths = {name: array.shape[-1] for name, array in artefact.arrays.items()}
     wanted = config["drawn"]["stop"] - config["drawn"]["start"]
-    if "logits" in lengths and "logits" in config:  # of many classes, of some images only
-        lengths.pop("logits") if lengths["logits"] == min(config["logits"], wanted) else None
+    if "logits" in config and lengths.get("logits") == min(config["logits"], wanted):
+        lengths.pop("logits")  # of many classes, those of some images only
     if set(lengths.values()) != {wanted}:
         told = ", ".join(f"{count} {name}" for name, count in lengths.items())
         yield f"holds {told}; expected {wanted} images"
