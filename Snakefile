@@ -46,8 +46,8 @@ def needed(page, profile):
     sources, told = graph.modules(source), graph.needs(source)
     if "benchmarks" in told:
         sources += [str(path) for path in Path("benchmarks/results").glob("*.json")]
-    if "authors" in told:
-        sources += [str(path) for path in [profiles.get("authors").folder / "MANIFEST.json"] if path.exists()]
+    if "record" in told:
+        sources += [str(path) for path in [profiles.get("paper").folder / "MANIFEST.json"] if path.exists()]
     if "network" in told:
         sources += done("demo", "trained")[:1]
     if profile not in profiles.PROFILES or not any(path.endswith("experiments.py") for path in sources):

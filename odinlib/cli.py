@@ -142,7 +142,7 @@ class Numbers(click.ParamType):
 
 
 def _profile(default: str) -> Callable[[Any], Any]:
-    return click.option("--profile", default=default, show_default=True, help="demo, paper or authors.")
+    return click.option("--profile", default=default, show_default=True, help="demo or paper.")
 
 
 def _chosen(command: Any) -> Any:

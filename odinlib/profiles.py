@@ -46,6 +46,8 @@ class Profile:
     trainings: Mapping[str, str] = field(default_factory=dict)
     # for an ID set, one set made by several filters: the first network is asked, the first variant compared with
     resampled: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # for an ID set, sets that no table of the paper has; the first network is asked, at the settings that are stated
+    beside: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     temperatures: tuple[float, ...] = PAPER_TEMPERATURES
     epsilons: tuple[float, ...] = PAPER_EPSILONS
     tpr: float = 0.95
@@ -135,16 +137,13 @@ class Trained:
 _FILTERS = ("bilinear", "bilinear-aligned", "box", "bilinear-antialias", "lanczos")  # beside a set's own, nearest
 
 _PAPER_OOD = (
-    "tinyimagenet-crop-drawn",
-    "tinyimagenet-resize-nearest",
+    "tinyimagenet-crop",
+    "tinyimagenet-resize",
     "lsun-crop",
     "lsun-resize",
     "isun",
     "uniform",
     "gaussian",
-    "scenes-crop",  # stand-ins for LSUN and iSUN, whose images are not always to be had; shown under their own names
-    "scenes-resize",
-    "scenes-mixed",
 )
 
 PAPER = Profile(
@@ -162,6 +161,7 @@ PAPER = Profile(
     grey_id_set="mnist",
     left_out="cifar20",
     stands_for={
+        # What is recorded of a third party's training beside the released sets:
         "tinyimagenet-crop-drawn": "tinyimagenet-crop",  # made here of the same images as those that were released
         "tinyimagenet-resize-nearest": "tinyimagenet-resize",
         "scenes-crop": "lsun-crop",
@@ -169,38 +169,17 @@ PAPER = Profile(
         "scenes-mixed": "isun",
     },
     recipes=PAPER_RECIPES,
-    trainings={"densenet-bc-100-12_cifar10": "third-party"},
+    trainings={"densenet-bc-100-12_cifar10": "authors", "densenet-bc-100-12_cifar100": "authors"},
     resampled={"cifar10": ("tinyimagenet-resize-nearest", *(f"tinyimagenet-resize-{name}" for name in _FILTERS))},
+    beside=dict.fromkeys(
+        ("cifar10", "cifar100"),
+        ("tinyimagenet-crop-inner", "tinyimagenet-resize-nearest", "tinyimagenet-resize-bilinear-antialias"),
+    ),
     curve_images=2000,
-    tuning_size_sets=("tinyimagenet-crop-drawn",),
+    tuning_size_sets=("tinyimagenet-crop",),
+    split="authors",
     compute=False,
     pictures="demo",
-)
-
-_AUTHORS_OOD = (
-    "tinyimagenet-crop",
-    "tinyimagenet-resize",
-    "lsun-resize",
-    "isun",
-    "uniform",
-    "gaussian",
-    "tinyimagenet-crop-inner",
-    "tinyimagenet-resize-nearest",
-    "tinyimagenet-resize-bilinear-antialias",
-)
-
-#: The authors' own networks on the sets that they released.
-AUTHORS = dataclasses.replace(
-    PAPER,
-    name="authors",
-    title="the authors' own networks on the sets that they released",
-    networks=("densenet-bc-100-12",),
-    id_sets=("cifar10", "cifar100"),
-    ood_sets={"cifar10": _AUTHORS_OOD, "cifar100": _AUTHORS_OOD, "mnist": PAPER.ood_sets["mnist"]},
-    stands_for={"tinyimagenet-resize-nearest": "tinyimagenet-resize"},
-    trainings={"densenet-bc-100-12_cifar10": "authors", "densenet-bc-100-12_cifar100": "authors"},
-    resampled={},
-    split="authors",
 )
 
 _DEMO_OOD = (
@@ -259,7 +238,7 @@ DEMO = Profile(
     tuning_sizes=(20, 40, 60, 80, 100, 120, 140, 160, 180, 200),
 )
 
-PROFILES = {profile.name: profile for profile in (DEMO, PAPER, AUTHORS)}
+PROFILES = {profile.name: profile for profile in (DEMO, PAPER)}
 
 
 def get(name: str) -> Profile:

@@ -16,7 +16,7 @@ from odinlib.errors import Missing
 from odinlib.networks import train as training
 from odinlib.networks import weights
 from odinlib.networks.fast import fast
-from odinlib.profiles import Trained
+from odinlib.profiles import Profile, Trained
 
 
 def path(of: Trained) -> Path:
@@ -36,6 +36,14 @@ def network(of: Trained) -> nn.Module:
     if found is not None and found != json.loads(json.dumps(recipe)):
         raise artefacts.Refused(f"{path(of)} was trained with another recipe", remedy="delete it and run again")
     return _network(path(of), path(of).stat().st_mtime_ns, of.profile.device)
+
+
+def trainings(profile: Profile, network: str, id_set: str) -> list[Trained]:
+    """Every training of a network that the profile's folder tells of by a card, the profile's own choice first."""
+    own = profile.trained(network, id_set)
+    cards = (own.profile.folder / "networks").glob(f"{network}_{id_set}_*.json")
+    others = sorted(card.stem.removeprefix(f"{network}_{id_set}_") for card in cards)
+    return [own, *(dataclasses.replace(own, training=one) for one in others if one != own.training)]
 
 
 def fast_network(of: Trained, engine: str | None = None) -> nn.Module:

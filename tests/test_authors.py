@@ -69,7 +69,7 @@ NEAR = {
 
 @pytest.mark.parametrize("ood_set", NEAR)
 def test_the_record_of_the_authors_network_gives_the_papers_rows(ood_set):
-    of = profiles.get("authors").trained("densenet-bc-100-12", "cifar10")
+    of = profiles.get("paper").trained("densenet-bc-100-12", "cifar10")
     for method, setting in {"baseline": (1.0, 0.0), "odin": (1000.0, 0.0014)}.items():
         pair = [experiments.test_scores(of, images, *setting) for images in (of.id_set, ood_set)]
         assert len(pair[0]) == 9000 and len(pair[1]) == (7925 if ood_set == "isun" else 9000)

@@ -97,7 +97,7 @@ def test_all_goes_on_without_a_network_that_cannot_be_had(tiny, monkeypatch):
         (("--network", NET, "--id-set", "digit"), "ID set is 'digit'; expected one of digits, shapes4; did you mean"),
         (("--network", "wrn-10-1", "--id-set", ID), "profile tiny has no recipe for 'wrn-10-1'"),
         ((*CHOSEN[2:], "--device", "gpu"), "device is 'gpu'; expected one of auto, cuda, mps, cpu"),
-        (("--profile", "tyni", *CHOSEN[2:]), "profile is 'tyni'; expected one of demo, paper, authors, tiny"),
+        (("--profile", "tyni", *CHOSEN[2:]), "profile is 'tyni'; expected one of demo, paper, tiny"),
     ],
 )
 def test_unknown_names(tiny, command, options, told):

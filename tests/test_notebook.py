@@ -288,9 +288,7 @@ def test_run_passes_a_users_mistake_on_in_one_line(tmp_path):
     page = write(tmp_path / "page.ipynb", CHECKED)
     done = run(page, "-o", tmp_path / "out.ipynb", "-p", "profile", "dmeo")
     assert done.exit_code == 1
-    assert done.stderr == (
-        "error: page.ipynb: profile is 'dmeo'; expected one of demo, paper, authors; did you mean 'demo'?\n"
-    )
+    assert done.stderr == ("error: page.ipynb: profile is 'dmeo'; expected one of demo, paper; did you mean 'demo'?\n")
 
 
 def test_values_are_read_as_typed():

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from odinlib import odin, profiles
+from odinlib import datasets, odin, profiles
 from odinlib.errors import UserError
 from odinlib.networks.train import PAPER_RECIPES
 
@@ -42,7 +42,9 @@ def test_roles_are_of_networks_and_sets_in_the_profile():
     for profile in profiles.PROFILES.values():
         known = {*profile.networks, *profile.id_sets, profile.grey_id_set, profile.left_out}
         known |= {name for sets in profile.ood_sets.values() for name in sets}
-        assert set(profile.stands_for) <= known
+        others = set(profile.stands_for) - known  # of which another training's record tells
+        assert all(profile.paper_name(name) in known and datasets.title(name) for name in others)
+        assert not others or profile.name == "paper"
         if len(profile.id_sets) > 2:  # the third one's held-back classes
             assert profile.left_out in profile.ood_sets[profile.id_sets[2]]
 
@@ -58,14 +60,14 @@ def test_pictures_are_of_embedded_images():
 
 
 def test_resampled_sets_are_those_of_the_tables_made_by_every_kind_of_filter():
-    from odinlib import datasets
     from odinlib.datasets import resample
 
     having = [profile for profile in profiles.PROFILES.values() if profile.resampled]
     assert {profile.name for profile in having} >= {"demo", "paper"}
     for profile in having:
         (sets,) = (profile.resampled[id_set] for id_set in profile.id_sets if id_set in profile.resampled)
-        assert sets[0] in profile.ood_sets[profile.id_sets[0]]
+        first = profile.id_sets[0]
+        assert sets[0] in (*profile.ood_sets[first], *profile.beside.get(first, ()))
         filters = {datasets.variant(name)[1] for name in sets}
         assert "nearest" in filters and filters & set(resample.ANTIALIASED)
         changed = profiles.configure(profile.name, resampled={profile.id_sets[0]: list(sets[:2])})
@@ -150,9 +152,7 @@ def test_a_mistake_is_told_in_one_line(changes, told):
 
 
 def test_an_unknown_profile():
-    with pytest.raises(
-        UserError, match=r"profile is 'dmeo'; expected one of demo, paper, authors; did you mean 'demo'"
-    ):
+    with pytest.raises(UserError, match=r"profile is 'dmeo'; expected one of demo, paper; did you mean 'demo'"):
         profiles.get("dmeo")
 
 
@@ -179,8 +179,9 @@ def test_a_training_is_called_by_whose_it_is_or_by_its_seed_and_recipe():
     demo, paper = profiles.get("demo"), profiles.get("paper")
     assert demo.training("wrn-10-2", "shapes10") == "seed0"
     assert profiles.configure("demo", seed=3).training("wrn-10-2", "shapes10") == "seed3"
-    assert paper.training("densenet-bc-100-12", "cifar10") == "third-party"
-    assert paper.trained("densenet-bc-100-12", "cifar10", "authors").key == "densenet-bc-100-12_cifar10_authors"
+    assert paper.training("densenet-bc-100-12", "cifar10") == "authors"
+    other = paper.trained("densenet-bc-100-12", "cifar10", "third-party")
+    assert other.key == "densenet-bc-100-12_cifar10_third-party"
     # A record that is only read is not another one because other images of it are drawn.
     assert profiles.configure("paper", seed=3).training("wrn-28-10", "cifar10") == "seed0"
     recipes = {**demo.recipes, "wrn": dataclasses.replace(demo.recipes["wrn"], epochs=1)}

@@ -22,7 +22,7 @@ NEEDS = {
     "pictures": "what the first network of the profile answers whose images a page may show",
     "network": "the demo's first network",
     "benchmarks": "the recorded benchmarks",
-    "authors": "the record of the authors' own networks",
+    "record": "the paper's record, on a page without a profile",
 }
 
 

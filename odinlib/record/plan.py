@@ -50,6 +50,12 @@ def resampled(of: Trained) -> list[str]:
     return [s for s in profile.resampled.get(of.id_set, ()) if first and s not in sets(of)]
 
 
+def beside(of: Trained) -> list[str]:
+    """Further sets, of no table of the paper, that only the first network is asked about, at the stated settings."""
+    asked = of.profile.beside.get(of.id_set, ())
+    return [s for s in asked if of.network == of.profile.networks[0] and s not in sets(of)]
+
+
 def plan(of: Trained, leave_out: frozenset[str] = frozenset()) -> list[Item]:
     """Every artefact that the book needs of a network.
 
@@ -64,11 +70,12 @@ def plan(of: Trained, leave_out: frozenset[str] = frozenset()) -> list[Item]:
     profile = of.profile
     own = [s for s in sets(of) if s not in leave_out]
     first, leading = of.id_set == profile.id_sets[0], _leads(of)
-    items = [Item("responses", s) for s in own]
+    further = [s for s in beside(of) if s not in leave_out]
+    items = [Item("responses", s) for s in (*own, *further)]
     if of.id_set != profile.grey_id_set:
         curves = [Item("curve", s) for s in (*own, *resampled(of)) if first and s not in leave_out and _in_table(of, s)]
         whole = profile.curve_images is None  # then they hold the scores at the settings that the figures name
-        stated = [Item("scores", s, setting) for s in own for setting in stated_settings(of)]
+        stated = [Item("scores", s, setting) for s in (*own, *further) for setting in stated_settings(of)]
         items += [*curves, *stated] if whole else stated
         items += [Item("grid", s) for s in own]
         if leading:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from odinlib import datasets
 from odinlib.errors import Missing
 from odinlib.profiles import Trained
-from odinlib.record.plan import Item, make, plan, resampled, sets
+from odinlib.record.plan import Item, beside, make, plan, resampled, sets
 from odinlib.store import Setting
 
 
@@ -55,7 +55,7 @@ def _with_sets(of: Trained, only: Sequence[str]) -> Trained:
     """The network under a profile whose tables have these sets too, where nothing is planned of them."""
     for images in only:
         datasets.title(images)  # which refuses what is no set
-    known = {*sets(of), *resampled(of)}
+    known = {*sets(of), *resampled(of), *beside(of)}
     tabled = (*of.profile.ood_sets[of.id_set], *(images for images in only if images not in known))
     return of.among(ood_sets={**of.profile.ood_sets, of.id_set: tabled})
 
