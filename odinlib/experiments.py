@@ -20,7 +20,8 @@ from odinlib.errors import Missing, UserError
 from odinlib.profiles import Profile, Trained
 from odinlib.store import Part, Responses, Setting
 
-METHODS = ("baseline", "odin")
+METHODS = ("baseline", "odin")  # the two of Table 2; ODIN's T and epsilon are chosen here
+STATED = ("baseline", "stated")  # ODIN at the T and epsilon that the paper chose, where it prints them (Tables 4 to 9)
 BASELINE = odin.Setting(1.0, 0.0, math.nan)  # max softmax as it is (Hendrycks & Gimpel, 2017)
 Result = TypeVar("Result")
 Key = TypeVar("Key", bound=Hashable)
@@ -270,20 +271,41 @@ def tune(of: Trained, ood_set: str) -> odin.Setting:
     return odin.tune(scores_in, scores_out, profile.temperatures, profile.epsilons, profile.tpr)
 
 
+def stated(of: Trained, ood_set: str) -> odin.Setting | None:
+    """The T and epsilon that the paper chose for a pair (Tables 4 to 9); None where it prints none, or of a stand-in."""
+    found = _printed_settings()
+    rows = found[(found.network == of.network) & (found.id_set == of.id_set) & (found.ood_set == ood_set)]
+    return None if rows.empty else odin.Setting(rows.temperature.item(), rows.epsilon.item(), math.nan)
+
+
 def setting(of: Trained, ood_set: str, method: str) -> odin.Setting:
-    """The baseline's T = 1 and epsilon = 0, or ODIN's tuned ones."""
-    return BASELINE if method == "baseline" else tune(of, ood_set)
+    """T and epsilon of a method on a pair: 1 and 0 for `baseline`, tuned for `odin`, the paper's own for `stated`.
+
+    Raises:
+        Missing: the paper prints no setting for the pair, or there is nothing recorded to tune on.
+    """
+    if method == "baseline":
+        return BASELINE
+    found = stated(of, ood_set) if method == "stated" else tune(of, ood_set)
+    if found is None:
+        raise Missing(f"the paper prints no T and epsilon for {of.network} on {of.id_set} against {ood_set}")
+    return found
 
 
-def detection(of: Trained, ood_set: str) -> pd.DataFrame:
-    """One pair of Table 2: five measures by two methods on the same test images, with bootstrap intervals.
+def detection(of: Trained, ood_set: str, methods: Sequence[str] = METHODS) -> pd.DataFrame:
+    """One pair of Table 2: five measures by each method on the same test images, with bootstrap intervals.
+
+    Args:
+        of: the network, and the profile.
+        ood_set: the out-of-distribution set.
+        methods: some of those that `setting` knows.
 
     Returns:
         A row for each (method, metric): network, id_set, ood_set, method, metric, value, low, high (in percent),
         temperature, epsilon, images_in, images_out.
     """
     profile, rows = of.profile, []
-    chosen = {method: setting(of, ood_set, method) for method in METHODS}
+    chosen = {method: setting(of, ood_set, method) for method in methods}
     settings = [(one.temperature, one.epsilon) for one in chosen.values()]
     pair = of.id_set, ood_set
     if profile.compute:
@@ -349,14 +371,24 @@ def gather(function: Callable[..., Result], keys: Iterable[Key]) -> Gathered[Key
     return found
 
 
-def detections(profile: Profile, pairs: Iterable[tuple[str, str, str]]) -> Gathered[tuple[str, str, str], pd.DataFrame]:
+def detections(
+    profile: Profile, pairs: Iterable[tuple[str, str, str]], methods: Sequence[str] = METHODS
+) -> Gathered[tuple[str, str, str], pd.DataFrame]:
     """`detection` for many (network, ID set, OOD set), as far as they can be had here."""
-    return gather(lambda name, id_set, ood_set: detection(profile.trained(name, id_set), ood_set), pairs)
+    return gather(lambda name, id_set, ood_set: detection(profile.trained(name, id_set), ood_set, methods), pairs)
 
 
-def joined(found: Mapping[Any, pd.DataFrame]) -> pd.DataFrame:
-    """All the rows of several frames; an empty frame where there is none."""
-    return pd.concat(found.values(), ignore_index=True) if found else pd.DataFrame()
+def joined(*found: Mapping[Any, pd.DataFrame]) -> pd.DataFrame:
+    """All the rows of several frames; an empty frame where there is none.
+
+    What several `detections` of the same pairs have both measured, the baseline, stands there once.
+    """
+    frames = [frame for several in found for frame in several.values()]
+    if not frames:
+        return pd.DataFrame()
+    rows = pd.concat(frames, ignore_index=True)
+    measured = ["network", "id_set", "ood_set", "method", "metric"]
+    return rows.drop_duplicates(measured, ignore_index=True) if len(found) > 1 else rows
 
 
 def networks(profile: Profile) -> list[Trained]:

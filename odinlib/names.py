@@ -11,7 +11,7 @@ METRIC_TITLES = {
     "aupr_in": "AUPR-In ↑",
     "aupr_out": "AUPR-Out ↑",
 }
-METHOD_TITLES = {"baseline": "Baseline", "odin": "ODIN"}
+METHOD_TITLES = {"baseline": "Baseline", "stated": "ODIN, the paper's T and ε", "odin": "ODIN"}
 
 
 def network_title(name: str) -> str:

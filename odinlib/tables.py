@@ -8,7 +8,7 @@ import contextlib
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -29,15 +29,19 @@ def detection_table(
 ) -> Styler:
     """Tables 2, 3 and 12 in the paper's layout: "baseline / ODIN" in each cell, and under it, small, the paper's.
 
+    Where ODIN is measured both at the paper's own setting and at one that is chosen here: "baseline / at the paper's /
+    at ours".
+
     Args:
         profile: for the titles.
         compared: of `compare.comparison`.
         missing: pairs that could not be measured here, and why; one line for each network and in-distribution set.
     """
     lines = {}
+    shown = [method for method in METHOD_TITLES if method in set(compared.method)]
     for key, block in compared.groupby(["network", "id_set", "ood_set"], sort=False):
         lines[key] = {
-            METRIC_TITLES[metric]: _pair_cell(block[block.metric == metric].set_index("method"), metric)
+            METRIC_TITLES[metric]: _pair_cell(block[block.metric == metric].set_index("method"), metric, shown)
             for metric in metrics.METRICS
         }
     index = [(_pair_title(profile, key[0], key[1]), datasets.title(key[2])) for key in lines]
@@ -280,14 +284,18 @@ def plain(frame: pd.DataFrame) -> Styler:
 _shown: dict[str, int] = {}  # how often a table has been made here, by the digest of what it holds
 
 
-def _pair_cell(block: pd.DataFrame, metric: str) -> str:
-    values = [block.value[method] for method in METHOD_TITLES]
-    better = values[1] < values[0] if metric in metrics.LOWER_IS_BETTER else values[1] > values[0]
-    baseline, odin = (f"{value:.1f}" for value in values)
-    printed = [block.paper[method] for method in METHOD_TITLES]
-    told = f"{printed[0]} / {printed[1]}" if printed[0] is not None else "–"
-    ours = f"{baseline} / {f'<b>{odin}</b>' if better else odin}"
-    return f"{_unbroken(ours)}<br>{_small(_unbroken(told))}"
+def _pair_cell(block: pd.DataFrame, metric: str, methods: Sequence[str]) -> str:
+    """The measured values of one pair by each method, "–" where there is none, bold where it betters the baseline."""
+    baseline = block.value["baseline"]
+    ours = []
+    for method in methods:
+        value = block.value.get(method)
+        better = value is not None and (value < baseline if metric in metrics.LOWER_IS_BETTER else value > baseline)
+        told = "–" if value is None else f"{value:.1f}"
+        ours.append(f"<b>{told}</b>" if better else told)
+    printed = [block.paper["baseline"], block.paper.iloc[-1]]
+    paper = f"{printed[0]} / {printed[1]}" if printed[0] is not None else "–"
+    return f"{_unbroken(' / '.join(ours))}<br>{_small(_unbroken(paper))}"
 
 
 def _jobs(profile: Profile) -> list[tuple[str, str]]:
