@@ -272,7 +272,7 @@ def tune(of: Trained, ood_set: str) -> odin.Setting:
 
 
 def stated(of: Trained, ood_set: str) -> odin.Setting | None:
-    """The T and epsilon that the paper chose for a pair (Tables 4 to 9); None where it prints none, or of a stand-in."""
+    """The T and epsilon that the paper chose for a pair (Tables 4 to 9); None where it prints none."""
     found = _printed_settings()
     rows = found[(found.network == of.network) & (found.id_set == of.id_set) & (found.ood_set == ood_set)]
     return None if rows.empty else odin.Setting(rows.temperature.item(), rows.epsilon.item(), math.nan)
@@ -294,6 +294,9 @@ def setting(of: Trained, ood_set: str, method: str) -> odin.Setting:
 
 def detection(of: Trained, ood_set: str, methods: Sequence[str] = METHODS) -> pd.DataFrame:
     """One pair of Table 2: five measures by each method on the same test images, with bootstrap intervals.
+
+    The areas under precision-recall curves weigh both kinds of image equally, as the paper's do: its rows for iSUN,
+    of which there are fewer images, come out so and not otherwise.
 
     Args:
         of: the network, and the profile.
@@ -318,9 +321,9 @@ def detection(of: Trained, ood_set: str, methods: Sequence[str] = METHODS) -> pd
             raise _missing_scores(of, images, at)
     for method, one in chosen.items():
         scores_in, scores_out = (test_scores(of, s, one.temperature, one.epsilon, test[s]) for s in pair)
-        values = metrics.evaluate(scores_in, scores_out, profile.tpr)
+        values = metrics.evaluate(scores_in, scores_out, profile.tpr, balanced=True)
         resampled = metrics.bootstrap(
-            scores_in, scores_out, resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed
+            scores_in, scores_out, resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed, balanced=True
         )
         for metric in metrics.METRICS:
             low, high = metrics.interval(resampled[metric])

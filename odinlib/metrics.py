@@ -84,18 +84,31 @@ def auroc(scores_in: Tensor, scores_out: Tensor) -> Tensor:
     return _auroc(_count(scores_in, scores_out))
 
 
-def aupr_in(scores_in: Tensor, scores_out: Tensor) -> Tensor:
-    """Area under the precision-recall curve with in-distribution images as positives (average precision)."""
-    return _aupr_in(_count(scores_in, scores_out))
+def aupr_in(scores_in: Tensor, scores_out: Tensor, balanced: bool = False) -> Tensor:
+    """Area under the precision-recall curve with in-distribution images as positives (average precision).
+
+    Args:
+        scores_in: in-distribution scores [..., n].
+        scores_out: out-of-distribution scores [..., m].
+        balanced: let both kinds weigh the same however many images there are of each, as the authors' code does.
+    """
+    return _aupr_in(_count(scores_in, scores_out), balanced)
 
 
-def aupr_out(scores_in: Tensor, scores_out: Tensor) -> Tensor:
-    """Area under the precision-recall curve with out-of-distribution images as positives (average precision)."""
-    return _aupr_out(_count(scores_in, scores_out))
+def aupr_out(scores_in: Tensor, scores_out: Tensor, balanced: bool = False) -> Tensor:
+    """Area under the precision-recall curve with out-of-distribution images as positives; arguments as of `aupr_in`."""
+    return _aupr_out(_count(scores_in, scores_out), balanced)
 
 
-def evaluate(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95) -> dict[str, Tensor]:
-    """All five measures of Table 2 by the paper's convention, from one sort: name to [...]."""
+def evaluate(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95, *, balanced: bool = False) -> dict[str, Tensor]:
+    """All five measures of Table 2 by the paper's convention, from one sort: name to [...].
+
+    Args:
+        scores_in: in-distribution scores [..., n].
+        scores_out: out-of-distribution scores [..., m].
+        tpr: the true positive rate of the first two measures.
+        balanced: of the last two, as in `aupr_in`.
+    """
     counts = _count(scores_in, scores_out)
     check_number("tpr", tpr, above=0, at_most=1)
     n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
@@ -105,8 +118,8 @@ def evaluate(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95) -> dict[s
         "fpr": fpr,
         "detection_error": 0.5 * counts.in_below_in[..., first].double() / n + 0.5 * fpr,
         "auroc": _auroc(counts),
-        "aupr_in": _aupr_in(counts),
-        "aupr_out": _aupr_out(counts),
+        "aupr_in": _aupr_in(counts, balanced),
+        "aupr_out": _aupr_out(counts, balanced),
     }
 
 
@@ -141,6 +154,7 @@ def bootstrap(
     seed: int = 0,
     block: int = 100,
     names: Sequence[str] = METRICS,
+    balanced: bool = False,
 ) -> dict[str, Tensor]:
     """The five measures on resampled images, or some of them: name to [resamples].
 
@@ -155,6 +169,7 @@ def bootstrap(
         seed: of the draws.
         block: resamples held in memory at once.
         names: the measures; the first two of METRICS take less than half the time of all five.
+        balanced: of the last two, as in `aupr_in`.
     """
     for name in names:
         check_choice("measure", name, METRICS)
@@ -169,7 +184,7 @@ def bootstrap(
         rows = min(block, resamples - start)
         weights_in = _resampled(rows, n, generator).to(order_in.device)[:, order_in]
         weights_out = _resampled(rows, m, generator).to(order_in.device)[:, order_out]
-        blocks.append(_weighted(counts, weights_in, weights_out, tpr, names))
+        blocks.append(_weighted(counts, weights_in, weights_out, tpr, names, balanced))
     return {name: torch.cat([part[name] for part in blocks]) for name in names}
 
 
@@ -242,16 +257,22 @@ def _auroc(counts: _Counts) -> Tensor:
     return (counts.out_below_in + counts.out_upto_in).double().mean(-1) / (2 * m)
 
 
-def _aupr_in(counts: _Counts) -> Tensor:
+def _aupr_in(counts: _Counts, balanced: bool) -> Tensor:
     # Each positive adds 1/n of recall at the precision of its own threshold, so the area is the mean precision.
     n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
     true, false = n - counts.in_below_in, m - counts.out_below_in
-    return (true / (true + false).double()).mean(-1)
+    return (true / (true + false.double() * _weight(n, m, balanced))).mean(-1)
 
 
-def _aupr_out(counts: _Counts) -> Tensor:
+def _aupr_out(counts: _Counts, balanced: bool) -> Tensor:
+    n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
     true, false = counts.out_upto_out, counts.in_upto_out
-    return (true / (true + false).double()).mean(-1)
+    return (true / (true + false.double() * _weight(m, n, balanced))).mean(-1)
+
+
+def _weight(positives: int, negatives: int, balanced: bool) -> float:
+    """What a negative image weighs where a positive one weighs 1."""
+    return positives / negatives if balanced else 1.0
 
 
 def _fpr_around(counts: _Counts, tpr: float, width: float) -> Tensor:
@@ -273,7 +294,12 @@ def _resampled(rows: int, count: int, generator: torch.Generator) -> Tensor:
 
 
 def _weighted(
-    counts: _Counts, weights_in: Tensor, weights_out: Tensor, tpr: float, names: Sequence[str] = METRICS
+    counts: _Counts,
+    weights_in: Tensor,
+    weights_out: Tensor,
+    tpr: float,
+    names: Sequence[str] = METRICS,
+    balanced: bool = False,
 ) -> dict[str, Tensor]:
     """The measures `names` when the sorted image i counts `weights[:, i]` times (weights are whole numbers)."""
     n, m = weights_in.shape[1], weights_out.shape[1]
@@ -290,10 +316,10 @@ def _weighted(
         out_below_in = below_out[:, counts.out_below_in]
         pairs = (weights_in * (out_below_in + below_out[:, counts.out_upto_in])).sum(1, dtype=torch.float64)
         found["auroc"] = pairs / (2 * n * m)
-        true, false = n - below_in[:, counts.in_below_in], m - out_below_in
+        true, false = n - below_in[:, counts.in_below_in], (m - out_below_in) * _weight(n, m, balanced)
         precision = torch.where(weights_in > 0, weights_in * true / (true + false), 0)
         found["aupr_in"] = precision.sum(1, dtype=torch.float64) / n
-        true, false = below_out[:, counts.out_upto_out], below_in[:, counts.in_upto_out]
+        true, false = below_out[:, counts.out_upto_out], below_in[:, counts.in_upto_out] * _weight(m, n, balanced)
         precision = torch.where(weights_out > 0, weights_out * true / (true + false), 0)
         found["aupr_out"] = precision.sum(1, dtype=torch.float64) / m
     return found

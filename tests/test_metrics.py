@@ -20,25 +20,26 @@ def exact(values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def reference(scores_in, scores_out, tpr=0.95):
+def reference(scores_in, scores_out, tpr=0.95, balanced=False):
     labels = np.r_[np.ones(len(scores_in)), np.zeros(len(scores_out))]
     scores = np.r_[scores_in, scores_out].astype(float)
     fprs, tprs, _ = sklearn_roc_curve(labels, scores, drop_intermediate=False)
     first = np.flatnonzero(tprs >= tpr - 1e-12)[0]
+    weights = np.where(labels == 1, len(scores_out), len(scores_in)) if balanced else np.ones(len(labels))
     return {
         "fpr": fprs[first],
         "detection_error": 0.5 * (1 - tprs[first]) + 0.5 * fprs[first],
         "auroc": roc_auc_score(labels, scores),
-        "aupr_in": average_precision_score(labels, scores),
-        "aupr_out": average_precision_score(1 - labels, -scores),
+        "aupr_in": average_precision_score(labels, scores, sample_weight=weights),
+        "aupr_out": average_precision_score(1 - labels, -scores, sample_weight=weights),
     }
 
 
 @settings(max_examples=200, deadline=None)
-@given(either, either)
-def test_every_measure_equals_scikit_learn(scores_in, scores_out):
-    ours = metrics.evaluate(exact(scores_in), exact(scores_out))
-    for name, value in reference(scores_in, scores_out).items():
+@given(either, either, st.booleans())
+def test_every_measure_equals_scikit_learn(scores_in, scores_out, balanced):
+    ours = metrics.evaluate(exact(scores_in), exact(scores_out), balanced=balanced)
+    for name, value in reference(scores_in, scores_out, balanced=balanced).items():
         assert ours[name].item() == pytest.approx(value, abs=1e-12), name
 
 
@@ -181,3 +182,28 @@ def test_impossible_scores_are_named(scores_in, scores_out, words):
 def test_impossible_rate_is_named():
     with pytest.raises(UserError, match=r"tpr is 1\.5"):
         metrics.fpr_at_tpr(torch.ones(3), torch.ones(3), tpr=1.5)
+
+
+def test_balanced_precision_does_not_hang_on_how_many_images_there_are():
+    """Every out-of-distribution image ten times over: what weighs both kinds alike stays as it was."""
+    generator = torch.Generator().manual_seed(0)
+    inside, outside = torch.randn(300, generator=generator) + 1, torch.randn(200, generator=generator)
+    once, tenfold = (metrics.evaluate(inside, many, balanced=True) for many in (outside, outside.repeat(10)))
+    for name in metrics.METRICS:
+        assert tenfold[name].item() == pytest.approx(once[name].item(), abs=1e-12)
+    plain = metrics.aupr_in(inside, outside.repeat(10)).item()
+    assert plain < once["aupr_in"].item() - 0.1
+    assert metrics.aupr_in(inside, outside, balanced=True) == once["aupr_in"]
+    assert metrics.aupr_out(inside, outside, balanced=True) == once["aupr_out"]
+
+
+def test_balanced_precision_of_resampled_images_is_that_of_the_images_drawn():
+    generator = torch.Generator().manual_seed(0)
+    inside, outside = torch.randn(60, generator=generator) + 1, torch.randn(40, generator=generator)
+    found = metrics.bootstrap(inside, outside, resamples=3, seed=4, balanced=True)
+    draws = torch.Generator().manual_seed(4)
+    chosen_in, chosen_out = (torch.randint(count, (3, count), generator=draws) for count in (60, 40))
+    for row in range(3):
+        alone = metrics.evaluate(inside[chosen_in[row]], outside[chosen_out[row]], balanced=True)
+        for name in metrics.METRICS:
+            assert found[name][row].item() == pytest.approx(alone[name].item(), abs=1e-6), name
