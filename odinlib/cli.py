@@ -256,11 +256,19 @@ def import_weights(profile: str, source: Path, network: str, id_set: str, **opti
 
 @main.command()
 @_profile("paper")
-def status(profile: str) -> None:
+@click.option("--coverage", is_flag=True, help="Of the numbers that the paper prints, table by table.")
+def status(profile: str, coverage: bool) -> None:
     """Show what is recorded, what can be computed here, and what is missing for the rest."""
     from odinlib import profiles, record
     from odinlib.networks import engines
 
+    if coverage:
+        cells = record.coverage(profiles.get(profile))
+        found = record.counts(cells)
+        rows = [[str(table), *map(str, row), str(sum(row))] for table, *row in found.itertuples()]
+        click.echo(_table(["table", *found.columns, "printed"], rows))
+        click.echo(f"{found.recorded['all']:,} of {len(cells):,} printed numbers have one of ours beside them")
+        return
     (header, *rows), missing = record.status(profiles.get(profile))
     click.echo(_table(header, rows))
     if missing["data"]:

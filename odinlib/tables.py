@@ -221,6 +221,54 @@ def scorecard_table(card: pd.DataFrame) -> Styler:
     return plain(frame).hide(axis="index")
 
 
+#: A mark for each of `record.STATES`, told apart without colour.
+COVERAGE_MARKS = {"recorded": "■", "stand-in": "◪", "computable": "□", "needs data": "·", "needs weights": "×"}
+
+
+def coverage_counts(counts: pd.DataFrame) -> Styler:
+    """How many of the printed numbers stand how, of `record.counts`: a row for each table of the paper."""
+    shown = counts.rename(columns=lambda state: f"{COVERAGE_MARKS[state]} {state}")
+    shown.insert(0, "Printed", counts.sum(axis=1))
+    shown.index = pd.Index([printed_in(table) for table in counts.index], name="In")
+    return plain(shown)
+
+
+def coverage_map(cells: pd.DataFrame) -> Styler:
+    """The cells of one printed table, of `record.coverage`, each a mark; the number itself is what the mark is titled.
+
+    A row for each network, in- and out-of-distribution set, a column for each measure, method and tuning set.
+    """
+    named = cells.assign(
+        mark=[
+            f'<span title="{row.printed}, {row.state}" role="img" aria-label="{row.printed}, {row.state}">'
+            f"{COVERAGE_MARKS[row.state]}</span>"
+            for row in cells.itertuples()
+        ]
+    )
+    for column in ("network", "id_set", "ood_set", "tuning_set", "method", "metric"):
+        named[column] = named[column].map(reference.title)
+    rows, columns = (
+        [name for name in names if (named[name] != "").any()]
+        for names in (("network", "id_set", "ood_set"), ("tuning_set", "metric", "method"))
+    )
+    shown = named.pivot(index=rows, columns=columns, values="mark").fillna("")
+    shown = shown.reindex(index=named.set_index(rows).index.unique(), columns=named.set_index(columns).index.unique())
+    titles = {
+        "network": "Network",
+        "id_set": "ID",
+        "ood_set": "OOD",
+        "tuning_set": "Tuned on",
+        "metric": "",
+        "method": "",
+    }
+    return plain(shown.rename_axis(index=titles, columns=titles))
+
+
+def printed_in(table: str) -> str:
+    """Where the paper prints what `reference.tables` calls `table`."""
+    return {"all": "All", "G": "Appendix G"}.get(table, f"Table {table}")
+
+
 def setting_table(profile: Profile, name: str, parameter: str) -> Styler:
     """Tables 4 to 9: the epsilon or the temperature chosen for each pair of one network, and the paper's.
 

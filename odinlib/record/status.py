@@ -27,7 +27,7 @@ def status(profile: Profile) -> tuple[list[list[str]], dict[str, list[str]]]:
     missing: dict[str, list[str]] = {"data": [], "weights": []}
     for id_set in (*profile.id_sets, profile.grey_id_set):
         own = {of.network: of for of in jobs(profile) if of.id_set == id_set}
-        weights = {name: _weights(of) for name, of in own.items()}
+        weights = {name: weights_here(of) for name, of in own.items()}
         lacking = [f"{name} on {id_set}" for name, found in weights.items() if found not in (RECORDED, COMPUTABLE)]
         missing["weights"] += lacking
         rows.append([id_set, "(weights)", *(weights.get(name, "-") for name in networks)])
@@ -35,7 +35,7 @@ def status(profile: Profile) -> tuple[list[list[str]], dict[str, list[str]]]:
         for images in dict.fromkeys(images for items in planned.values() for images in items):
             # Noise takes the shape of the ID set's images.
             needed = dict.fromkeys((id_set, id_set if images in datasets.NOISE else images))
-            absent = [name for name in needed if not _there(name)]
+            absent = [name for name in needed if not images_are_here(name)]
             missing["data"] += [s for s in absent if s not in missing["data"]]
             cells = [_cell(own[n], planned[n][images], weights[n], absent) if n in own else "-" for n in networks]
             rows.append([id_set, images, *cells])
@@ -59,14 +59,16 @@ def _cell(of: Trained, items: list[Item], weights: str, absent: list[str]) -> st
     return (f"{count} of {len(items)}, " if count else "") + (", ".join(reasons) or COMPUTABLE)
 
 
-def _weights(of: Trained) -> str:
+def weights_here(of: Trained) -> str:
+    """Whether a network's weights are `recorded` or `computable`, or there is a `card only`, or `no weights`."""
     if trained.path(of).exists():
         return RECORDED
     if trained.path(of).with_suffix(".json").exists():
         return CARD
-    can_train = of.training not in TRAININGS and _there(of.id_set, "train") and _there(of.id_set)
+    can_train = of.training not in TRAININGS and images_are_here(of.id_set, "train") and images_are_here(of.id_set)
     return COMPUTABLE if can_train else "no weights"
 
 
-def _there(name: str, split: str = "test") -> bool:
+def images_are_here(name: str, split: str = "test") -> bool:
+    """Whether the images of a set are on this machine, or can be made on any."""
     return name in datasets.NOISE or datasets.embedded.known(name) or prepared.path(name, split).exists()
