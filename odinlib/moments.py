@@ -40,6 +40,19 @@ def u2(logits: ArrayLike | Tensor) -> Tensor:
     return gaps.square().sum(-1) / (gaps.shape[-1] - 1)
 
 
+def output_variance(u1: np.ndarray, u2: np.ndarray, classes: int) -> np.ndarray:
+    """The variance of all K outputs of an image about their mean, from the two moments of its gaps [...] to [...].
+
+    The gaps with that of y itself, which is 0, lie about their mean as the outputs do about theirs; with a share
+    r = (K - 1) / K of them not y's own that is r U2 - (r U1)^2 (Section 6).
+
+    >>> output_variance(np.array([3.0]), np.array([10.0]), 3).round(6)  # of the outputs 5, 3 and 1
+    array([2.666667])
+    """
+    share = (classes - 1) / classes
+    return share * u2 - (share * u1) ** 2
+
+
 def _gaps(logits: ArrayLike | Tensor) -> Tensor:
     """f_y - f_i for all i [..., K] in float64; the gap of y itself is 0 and adds nothing to a sum."""
     outputs = devices.double(torch.as_tensor(logits))

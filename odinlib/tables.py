@@ -18,6 +18,7 @@ from torch import Tensor
 from odinlib import datasets, experiments, metrics, profiles, reference, trained
 from odinlib.compare import is_the_papers
 from odinlib.errors import Missing
+from odinlib.measure import scorecard
 from odinlib.names import METHOD_TITLES, METRIC_TITLES, listed, network_title
 from odinlib.profiles import Profile
 
@@ -207,18 +208,32 @@ def accuracy_table(profile: Profile) -> Styler:
 
 
 def scorecard_table(card: pd.DataFrame) -> Styler:
-    """The claims of `measure.scorecard`, with the verdict of the run and the numbers behind it."""
-    marks = {"holds": "✓ holds", "fails": "✗ fails", "not recorded": "– not recorded"}
+    """The claims of `measure.scorecard`: where the paper makes them, the verdict and the numbers behind it."""
+    marks = {
+        scorecard.HOLDS: "✓ holds",
+        scorecard.PARTLY: "◐ holds for {kept:,} of {cases:,}",
+        scorecard.FAILS: "✗ fails",
+        scorecard.UNDECIDED: "– cannot be decided here",
+    }
+    rows = card.to_dict("records")
+    place = "§ {section}<br><small>page {page}</small>"
     frame = pd.DataFrame(
         {
-            "Section": list(card.section),
-            "Claim": list(card.claim),
-            "Decided by": list(card.rule),
-            "Verdict": [f"<b>{marks[v]}</b>" for v in card.verdict],
-            "This run": [_small(re.sub("`(.*?)`", r"<code>\1</code>", told)) for told in card.told],
+            "Place": [place.format(**row).replace("§ A", "A") for row in rows],
+            "Claim": [row["claim"] for row in rows],
+            "Quantifier": [row["quantifier"].replace("none", "–") for row in rows],
+            "Decided by": [_small(row["rule"]) for row in rows],
+            "Verdict": [_verdict_cell(marks[row["verdict"]].format(**row), row) for row in rows],
+            "This run": [_small(re.sub("`(.*?)`", r"<code>\1</code>", row["told"])) for row in rows],
         }
     )
     return plain(frame).hide(axis="index")
+
+
+def _verdict_cell(told: str, row: Mapping[str, Any]) -> str:
+    """The verdict, and the interval of the share where there is one of several cases."""
+    interval = f"<br>{_small(_unbroken('{low:.0f} to {high:.0f} %'.format(**row)))}" if row["cases"] > 1 else ""
+    return f"<b>{told}</b>{interval}"
 
 
 #: A mark for each of `record.STATES`, told apart without colour.

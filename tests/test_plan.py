@@ -73,7 +73,7 @@ def test_respond_records_all_that_a_page_reads(recorded, monkeypatch):
     mechanism.on_curves(of, mechanism.quantities(of, [ID]))
     alone = dataclasses.replace(profile, networks=(NET,))
     card = scorecard.scorecard(alone).set_index("id")
-    assert (card.verdict != "not recorded").sum() > 15
+    assert (card.verdict != scorecard.UNDECIDED).sum() > 15
 
 
 def test_respond_tells_each_item_by_its_network(recorded):

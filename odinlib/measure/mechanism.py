@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from odinlib import datasets, experiments, metrics, moments, odin, store
+from odinlib import datasets, experiments, metrics, moments, names, odin, store
 from odinlib.datasets import embedded
 from odinlib.errors import Missing, UserError
 from odinlib.profiles import Trained
@@ -56,8 +56,9 @@ def quantities(of: Trained, sets: Sequence[str]) -> pd.DataFrame:
     """What Figures 5, 10, 11 and 12 are drawn from: a row for each test image of each set.
 
     Returns:
-        Columns set, index (the image's place in the set), u1, u2 (Equation 4), variance (of the gaps), score_1 and
-        score (at T = 1 and 1000), norm_1 and norm (1-norms of the gradient of log S there).
+        Columns set, index (the image's place in the set), u1, u2 (Equation 4), variance (of the gaps), output_variance
+        (of all outputs about their mean), score_1 and score (at T = 1 and 1000), norm_1 and norm (1-norms of the
+        gradient of log S there).
     """
     frames = []
     for images in sets:
@@ -68,6 +69,7 @@ def quantities(of: Trained, sets: Sequence[str]) -> pd.DataFrame:
             "u1": found.u1,
             "u2": found.u2,
             "variance": found.u2 - found.u1**2,
+            "output_variance": moments.output_variance(found.u1, found.u2, experiments.class_count(of)),
             "score_1": odin.score_from_margin(margins[0], 1.0, experiments.class_count(of)),
             "score": odin.score_from_margin(margins[1], LARGE, experiments.class_count(of)),
             "norm_1": found.gradient_norm_1.astype(np.float64),
@@ -175,6 +177,27 @@ def outputs_of(of: Trained, row: pd.Series) -> Outputs:
         title += f" of class {classes[found.labels[0]]}"
     shown = show_outputs(f"{title} from {datasets.title(row['set'])}", classes, found.logits[0])
     return dataclasses.replace(shown, set=row["set"])
+
+
+def gaps_of_class(found: store.Responses, classes: Sequence[str], name: str) -> pd.DataFrame:
+    """The gaps f_y - f_i of the correctly classified images of one class: a row each, a column for each other class.
+
+    Args:
+        found: responses with labels.
+        classes: their names [K].
+        name: one of these.
+
+    Raises:
+        Missing: there is no such class, or no image of it is classified correctly.
+    """
+    if name not in classes:
+        raise Missing(f"none of the classes {names.listed(classes[:3])} and so on is {name}")
+    own = list(classes).index(name)
+    right = (found.logits.argmax(1) == own) & (found.labels == own)
+    if not right.any():
+        raise Missing(f"no image of class {name} is classified correctly")
+    logits = found.logits[right].astype(np.float64)
+    return pd.DataFrame(logits[:, [own]] - logits, columns=list(classes)).drop(columns=name)
 
 
 def class_names(id_set: str, count: int) -> tuple[str, ...]:

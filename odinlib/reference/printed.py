@@ -116,10 +116,12 @@ def stated(name: str) -> float:
 
 
 def claims() -> pd.DataFrame:
-    """The paper's claims: id, section, claim (in our words), decided_by, evidence, rule.
+    """The paper's claims: id, section, page, quantifier, claim (in our words), decided_by, evidence, rule.
 
-    ``decided_by`` names the test that decides the claim, ``rule`` says what the test asks, and ``evidence``
-    lists the tables and figures it needs, separated by semicolons.
+    ``quantifier`` is the paper's own word for how far the claim goes ("all", "can", "tends to"; "none" where there
+    is none), ``decided_by`` names the test that decides the claim, ``rule`` says what the test asks, and ``evidence``
+    lists the tables and figures it needs, separated by semicolons. Names in braces stand for the sets, settings and
+    sizes of a run.
     """
     return _read(HERE / "claims.csv").copy()
 
