@@ -3,8 +3,10 @@
 import contextlib
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from odinlib.errors import UserError, check_choice
@@ -40,8 +42,35 @@ def has_float64(where: torch.device) -> bool:
     return where.type not in _WITHOUT_FLOAT64
 
 
-def double(x: Tensor) -> Tensor:
-    """`x` in float64, on its own device, or on the CPU where that one has no float64."""
+def tensor(x: Tensor | ArrayLike) -> Tensor:
+    """Numbers of any kind as a tensor: arrays in any byte order and layout (reversed views, say), lists, numbers.
+
+    Raises:
+        UserError: what is given is no array of numbers.
+
+    >>> tensor(np.arange(3, dtype=">i2")[::-1])
+    tensor([2, 1, 0], dtype=torch.int16)
+    """
+    if isinstance(x, Tensor):
+        return x
+    try:
+        array = np.asarray(x)
+        return torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True, ndmin=0))
+    except (TypeError, ValueError, RuntimeError) as error:
+        what = f"{type(x).__name__} is no array of numbers ({error})"
+        raise UserError(what, expected="a tensor, a NumPy array or a list of numbers") from error
+
+
+def usable(images: Tensor) -> Tensor:
+    """`images`, or a copy where they were made under `inference_mode`, for nothing is differentiated by those."""
+    return images.clone() if images.is_inference() else images
+
+
+def double(x: Tensor | ArrayLike) -> Tensor:
+    """`x` in float64, on its own device, or on the CPU where that one has no float64; arrays as `tensor` takes them."""
+    x = tensor(x)
+    if x.is_complex():
+        raise UserError(f"the numbers are {x.dtype}", expected="real ones")
     return (x if has_float64(x.device) else x.cpu()).double()
 
 

@@ -74,6 +74,8 @@ def check_number(
     odinlib.errors.UserError: temperature is -1; expected a number above 0
     """
     bounds = {"at least": at_least, "above": above, "at most": at_most, "below": below}
+    if type(value).__module__ in ("numpy", "torch") and getattr(value, "ndim", None) == 0:
+        value = value.item()  # type: ignore[attr-defined]  # a scalar of NumPy's, a tensor of one number
     wanted = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if (

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from odinlib import devices
@@ -20,6 +21,7 @@ from odinlib.errors import UserError, check_choice, check_number
 METRICS = ("fpr", "detection_error", "auroc", "aupr_in", "aupr_out")
 LOWER_IS_BETTER = ("fpr", "detection_error")
 CONVENTIONS = ("paper", "authors")
+Scores = Tensor | ArrayLike  #: on any device, in any precision and layout; a gradient is not followed
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class _Counts:
     sorted_out: Tensor
 
 
-def fpr_at_tpr(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95, convention: str = "paper") -> Tensor:
+def fpr_at_tpr(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, convention: str = "paper") -> Tensor:
     """False positive rate at a true positive rate of at least `tpr` (Section 4.3, measure 1).
 
     An image is accepted when its score is at or above the threshold; the threshold is the highest one that accepts
@@ -59,7 +61,7 @@ def fpr_at_tpr(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95, convent
     return _fpr_around(counts, tpr, 0.0005)
 
 
-def detection_error(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95, convention: str = "paper") -> Tensor:
+def detection_error(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, convention: str = "paper") -> Tensor:
     """Probability of a wrong decision when both kinds of image are equally likely (Section 4.3, measure 2).
 
     Args:
@@ -79,12 +81,12 @@ def detection_error(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95, co
     return error.amin(-1).clamp(max=0.5)
 
 
-def auroc(scores_in: Tensor, scores_out: Tensor) -> Tensor:
+def auroc(scores_in: Scores, scores_out: Scores) -> Tensor:
     """Probability that an in-distribution image scores above an out-of-distribution one, ties counting half."""
     return _auroc(_count(scores_in, scores_out))
 
 
-def aupr_in(scores_in: Tensor, scores_out: Tensor, balanced: bool = False) -> Tensor:
+def aupr_in(scores_in: Scores, scores_out: Scores, balanced: bool = False) -> Tensor:
     """Area under the precision-recall curve with in-distribution images as positives (average precision).
 
     Args:
@@ -95,12 +97,12 @@ def aupr_in(scores_in: Tensor, scores_out: Tensor, balanced: bool = False) -> Te
     return _aupr_in(_count(scores_in, scores_out), balanced)
 
 
-def aupr_out(scores_in: Tensor, scores_out: Tensor, balanced: bool = False) -> Tensor:
+def aupr_out(scores_in: Scores, scores_out: Scores, balanced: bool = False) -> Tensor:
     """Area under the precision-recall curve with out-of-distribution images as positives; arguments as of `aupr_in`."""
     return _aupr_out(_count(scores_in, scores_out), balanced)
 
 
-def evaluate(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95, *, balanced: bool = False) -> dict[str, Tensor]:
+def evaluate(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, *, balanced: bool = False) -> dict[str, Tensor]:
     """All five measures of Table 2 by the paper's convention, from one sort: name to [...].
 
     Args:
@@ -123,31 +125,72 @@ def evaluate(scores_in: Tensor, scores_out: Tensor, tpr: float = 0.95, *, balanc
     }
 
 
-def roc_curve(scores_in: Tensor, scores_out: Tensor) -> tuple[Tensor, Tensor]:
-    """The ROC curve's corners from (0, 0) to (1, 1): false and true positive rates, each [n + 1]."""
+def roc_curve(scores_in: Scores, scores_out: Scores) -> tuple[Tensor, Tensor]:
+    """The ROC curve's corners from (0, 0) to (1, 1): false and true positive rates, each [2 n + 2].
+
+    Each in-distribution score has two, with the images above it accepted and with those at it as well. The area under
+    the straight lines between them is `auroc`: the step between the two is diagonal where scores of both kinds are
+    equal, and those count half.
+    """
     counts = _count(scores_in, scores_out)
     n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
-    zero = torch.zeros_like(counts.sorted_in[..., :1])
-    fpr = torch.cat([zero, (1 - counts.out_below_in.double() / m).flip(-1)], dim=-1)
-    tpr = torch.cat([zero, (1 - counts.in_below_in.double() / n).flip(-1)], dim=-1)
-    one = torch.ones_like(zero)
-    return torch.cat([fpr, one], dim=-1), torch.cat([tpr, one], dim=-1)
+    in_upto_in = n - _below_itself(-counts.sorted_in.flip(-1)).flip(-1)
+
+    def corners(above: Tensor, from_it: Tensor, count: int) -> Tensor:
+        pairs = torch.stack([count - above, count - from_it], dim=-1).double().flip(-2).flatten(-2) / count
+        return torch.nn.functional.pad(torch.nn.functional.pad(pairs, (0, 1), value=1.0), (1, 0))
+
+    return corners(counts.out_upto_in, counts.out_below_in, m), corners(in_upto_in, counts.in_below_in, n)
 
 
-def threshold_at_tpr(scores_in: Tensor, tpr: float = 0.95) -> Tensor:
+def precision_recall_curve(positives: Scores, negatives: Scores, balanced: bool = False) -> tuple[Tensor, Tensor]:
+    """Recall and precision at each positive score, from the highest down, each [n].
+
+    The sum of the precisions times what each adds to the recall is the average precision: `aupr_in` of (`scores_in`,
+    `scores_out`); and `aupr_out` where the positives are minus `scores_out`, the negatives minus `scores_in`. Scores
+    that are equal share one point.
+
+    Args:
+        positives: the scores [n] of the kind that is looked for, which should be the higher ones.
+        negatives: those of the other kind [m].
+        balanced: as in `aupr_in`.
+    """
+    counts = _count(positives, negatives)
+    n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
+    true, false = n - counts.in_below_in, m - counts.out_below_in
+    precision = true / (true + false.double() * _weight(n, m, balanced))
+    return (true.double() / n).flip(-1), precision.flip(-1)
+
+
+def threshold_at_tpr(scores_in: Scores, tpr: float = 0.95, rounding: float | None = None) -> Tensor:
     """The threshold delta of Section 3: an image is in-distribution when its score is *above* it. [..., n] -> [...].
 
     It lies just below the score of the last image to be accepted, so that at least the share `tpr` is accepted.
+
+    Args:
+        scores_in: in-distribution scores [..., n].
+        tpr: the share.
+        rounding: how far a score may move when it is computed again, in another batch or on another device. The
+            threshold then lies in the middle of the first gap, from that score downwards, which no two such moves
+            close; of the widest, where there is none among the next 1 % of the scores. None: scores do not move.
     """
-    scores = torch.sort(_scores("scores_in", scores_in), dim=-1).values
-    check_number("tpr", tpr, above=0, at_most=1)
-    last = scores[..., _first_accepted(scores.shape[-1], tpr)]
-    return torch.nextafter(last, torch.full_like(last, -math.inf))
+    scores = _sorted(_scores("scores_in", scores_in))
+    n = scores.shape[-1]
+    last = _first_accepted(n, check_number("tpr", tpr, above=0, at_most=1))
+    if rounding is None:
+        return torch.nextafter(scores[..., last], torch.full_like(scores[..., last], -math.inf))
+    check_number("rounding", rounding, at_least=0)
+    below = torch.cat([scores[..., :1] - max(4 * rounding, 1e-12), scores], dim=-1)[..., :-1]
+    near = slice(max(0, last - max(1, n // 100)), last + 1)
+    gaps = (scores - below)[..., near].flip(-1)  # the one just below the last to be accepted comes first
+    wide = gaps > 2 * rounding
+    first = torch.where(wide.any(-1), wide.to(torch.int8).argmax(-1), gaps.argmax(-1))
+    return ((scores + below) / 2).gather(-1, (last - first)[..., None]).squeeze(-1)
 
 
 def bootstrap(
-    scores_in: Tensor,
-    scores_out: Tensor,
+    scores_in: Scores,
+    scores_out: Scores,
     *,
     resamples: int = 1000,
     tpr: float = 0.95,
@@ -173,6 +216,9 @@ def bootstrap(
     """
     for name in names:
         check_choice("measure", name, METRICS)
+    check_number("tpr", tpr, above=0, at_most=1)
+    check_number("resamples", resamples, at_least=1)
+    check_number("block", block, at_least=1)
     counts = _count(scores_in, scores_out)
     if counts.sorted_in.ndim != 1:
         raise UserError(f"bootstrap got scores of {counts.sorted_in.ndim} dimensions", expected="one")
@@ -188,15 +234,15 @@ def bootstrap(
     return {name: torch.cat([part[name] for part in blocks]) for name in names}
 
 
-def interval(samples: Tensor, level: float = 0.95) -> tuple[float, float]:
-    """The central interval of bootstrap samples [resamples] that holds the share `level`."""
-    tail = (1 - level) / 2
-    low, high = torch.quantile(samples.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64))
+def interval(samples: Scores, level: float = 0.95) -> tuple[float, float]:
+    """The central interval of bootstrap samples [resamples] that holds the share `level`, in (0, 1)."""
+    tail = (1 - check_number("level", level, above=0, below=1)) / 2
+    low, high = torch.quantile(_scores("samples", samples), torch.tensor([tail, 1 - tail], dtype=torch.float64))
     return low.item(), high.item()
 
 
-def _scores(name: str, scores: Tensor) -> Tensor:
-    scores = devices.double(torch.as_tensor(scores))
+def _scores(name: str, scores: Scores) -> Tensor:
+    scores = devices.double(scores).detach()
     if scores.ndim == 0 or scores.shape[-1] == 0:
         raise UserError(f"{name} is empty", expected="at least one score")
     if not torch.isfinite(scores).all():
@@ -204,7 +250,7 @@ def _scores(name: str, scores: Tensor) -> Tensor:
     return scores
 
 
-def _count(scores_in: Tensor, scores_out: Tensor) -> _Counts:
+def _count(scores_in: Scores, scores_out: Scores) -> _Counts:
     scores_in, scores_out = _scores("scores_in", scores_in), _scores("scores_out", scores_out)
     if scores_in.shape[:-1] != scores_out.shape[:-1]:
         raise UserError(

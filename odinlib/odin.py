@@ -19,12 +19,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from odinlib import devices, metrics
 from odinlib.errors import UserError, check_number
+from odinlib.own import guards
+from odinlib.own.adapter import Adapted, adapt
+from odinlib.own.estimator import Estimator
+from odinlib.own.images import Images, stream
+from odinlib.own.images import batches as parts_of
 
 PAPER_TEMPERATURES = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 PAPER_EPSILONS = tuple(i / 5000 for i in range(21))  # 21 evenly spaced values from 0 to 0.004
@@ -68,7 +75,8 @@ def margin_score(logits: Tensor, temperature: float | Tensor) -> Tensor:
     [[3.0069], [4.5]]
     """
     gaps, temperatures = _gaps(logits, temperature)
-    log_mean = torch.logsumexp(-gaps / temperatures[..., None], -1) - math.log(gaps.shape[-1] - 1)
+    others = gaps.isfinite().sum(-1).clamp(min=1)  # K - 1; a class that is switched off (a logit of -inf) is not there
+    log_mean = torch.logsumexp(-gaps / temperatures[..., None], -1) - others.double().log()
     return -temperatures * log_mean
 
 
@@ -156,85 +164,13 @@ def odin_score(network: nn.Module, images: Tensor, temperature: float, epsilon: 
 
 def odin_logits(network: nn.Module, images: Tensor, temperature: float, epsilon: float) -> Tensor:
     """The logits of the preprocessed image, f(x~) [N, K]."""
-    with torch.no_grad():
+    network = adapt(network)
+    with network.at_work(), torch.no_grad():
+        images = devices.usable(images)
         if epsilon == 0:
             return network(images)
         gradient, _ = input_gradient(network, images, temperature)
         return network(perturb(images, gradient, epsilon))
-
-
-class ODIN:
-    """An out-of-distribution detector around a trained network, in scikit-learn's manner.
-
-    Args:
-        network: any module from images [N, C, H, W] in [0, 1] to logits [N, K]; it is put in evaluation mode.
-        temperature: T; a large one is nearly always right (Section 5.1).
-        epsilon: perturbation magnitude in pixel units; 0 leaves the input alone.
-        tpr: the share of in-distribution images that `fit` makes the threshold accept.
-        batch: images per pass; none: as many as suit the network's device.
-
-    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
-    >>> images = torch.rand(40, 1, 2, 2)
-    >>> detector = ODIN(network, epsilon=0.01).fit(images)
-    >>> detector.predict(images).sum().item()  # 38 of 40 accepted (+1), 2 refused (-1)
-    36
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        temperature: float = 1000.0,
-        epsilon: float = 0.0014,
-        tpr: float = 0.95,
-        batch: int | None = None,
-    ) -> None:
-        self.network = network.eval()
-        self.temperature = check_number("temperature", temperature, above=0)
-        self.epsilon = check_number("epsilon", epsilon, at_least=0)
-        self.tpr = check_number("tpr", tpr, above=0, at_most=1)
-        self.batch = batch
-        self.threshold: float | None = None
-
-    def fit(
-        self,
-        images_in: Tensor,
-        images_out: Tensor | None = None,
-        temperatures: Sequence[float] | None = None,
-        epsilons: Sequence[float] | None = None,
-    ) -> "ODIN":
-        """Choose T, epsilon and the threshold on held-out images.
-
-        Args:
-            images_in: in-distribution images that the network was not trained on.
-            images_out: a sample of out-of-distribution images, where there is one: then T and epsilon are those of
-                the grid with the least FPR (Section 4.4).
-            temperatures: the grid; the paper's where `images_out` is given, else the temperature stays.
-            epsilons: the grid. Given without `images_out`, the epsilon is the one that raises the mean score of the
-                in-distribution images most, a choice that needs no out-of-distribution image (Hsu et al., 2020).
-        """
-        if images_out is not None:
-            temperatures = temperatures or PAPER_TEMPERATURES
-            epsilons = epsilons or PAPER_EPSILONS
-            scores_in = sweep(self.network, images_in, temperatures, epsilons, batch=self.batch)
-            scores_out = sweep(self.network, images_out, temperatures, epsilons, batch=self.batch)
-            chosen = tune(scores_in, scores_out, temperatures, epsilons, self.tpr)
-            self.temperature, self.epsilon = chosen.temperature, chosen.epsilon
-        elif epsilons is not None:
-            scores_in = sweep(self.network, images_in, [self.temperature], epsilons, batch=self.batch)
-            self.epsilon = epsilons[int(scores_in[0].mean(-1).argmax())]
-        self.threshold = metrics.threshold_at_tpr(self.score_samples(images_in), self.tpr).item()
-        return self
-
-    def score_samples(self, images: Tensor) -> Tensor:
-        """S(x~; T) of each image [N], on the margin scale of `margin_score`; float64, on the CPU."""
-        settings = [(self.temperature, self.epsilon)]
-        return score_and_classify(self.network, images, settings, batch=self.batch)[0][0]
-
-    def predict(self, images: Tensor) -> Tensor:
-        """+1 for each image taken as in-distribution, -1 for the others (the paper's g is 0 and 1) [N]."""
-        if self.threshold is None:
-            raise UserError("the detector has no threshold", remedy="call fit with held-out in-distribution images")
-        return torch.where(self.score_samples(images) > self.threshold, 1, -1)
 
 
 # --- Section 4.4: choosing the parameters -----------------------------------------------------------------------------
@@ -316,26 +252,40 @@ def score_and_classify(
         Scores [A, N] in float64 and classes [A, N] in int64, both on the CPU.
 
     Raises:
-        UserError: the network gives NaN.
+        UserError: the network gives NaN, or no logits of these images.
     """
-    scores = torch.empty(len(settings), len(images), dtype=torch.float64)
-    classes = torch.empty(scores.shape, dtype=torch.int64)
+    network = adapt(network)
     moving = sorted({temperature for temperature, epsilon in settings if epsilon > 0})
     done = 0
-    for part in batches(network, images, batch, progress):
-        here = slice(done, done + len(part))
-        gradients, clean = input_gradients(network, part, moving)
-        for i, (temperature, epsilon) in enumerate(settings):
-            logits = clean
-            if epsilon > 0:
-                with torch.no_grad():
-                    logits = network(perturb(part, gradients[moving.index(temperature)], epsilon))
-            scores[i, here] = margin_score(logits, temperature).cpu()
-            classes[i, here] = logits.argmax(-1).cpu()
-        done = here.stop
-    if not torch.isfinite(scores).all():
-        raise UserError("the network gives NaN or infinite logits", remedy="check its weights and its normalisation")
+    with network.at_work():
+        scores = torch.empty(len(settings), len(images), dtype=torch.float64)
+        classes = torch.empty(scores.shape, dtype=torch.int64)
+        for part in batches(network, images, batch, progress):
+            here = slice(done, done + len(part))
+            gradients, clean = input_gradients(network, part, moving)
+            for i, (temperature, epsilon) in enumerate(settings):
+                logits = clean
+                if epsilon > 0:
+                    with torch.no_grad():
+                        logits = network(perturb(part, gradients[moving.index(temperature)], epsilon))
+                scores[i, here] = margin_score(logits, temperature).cpu()
+                classes[i, here] = logits.argmax(-1).cpu()
+            done = here.stop
+        if not torch.isfinite(scores).all():
+            raise _not_finite(network, images, scores)
     return scores, classes
+
+
+def _not_finite(network: Adapted, images: Tensor, scores: Tensor) -> UserError:
+    """What is to blame for scores [A, N] that are not finite: pixels, classes that are switched off, or weights."""
+    if not torch.isfinite(images).all():
+        return UserError("the images hold NaN or infinite pixels", expected="finite ones, in [0, 1]")
+    if network.broken:
+        remedy = "use epsilon = 0, or take the step of it that has no derivative there out"
+        return UserError(f"the network's gradient is NaN or infinite for {network.broken} images", remedy=remedy)
+    if torch.isposinf(scores).any():
+        return UserError("all classes of an image but one are switched off", expected="at least two finite logits")
+    return UserError("the network gives NaN or infinite logits", remedy="check its weights and its normalisation")
 
 
 def tune(
@@ -363,8 +313,13 @@ def tune(
     return Setting(float(temperature), float(epsilon), least)
 
 
-def check_grid(temperatures: Sequence[float], epsilons: Sequence[float]) -> tuple[list[float], list[float]]:
-    """The two axes as lists of floats, or a :class:`UserError` for an empty one or a value out of range."""
+def check_grid(temperatures: ArrayLike, epsilons: ArrayLike) -> tuple[list[float], list[float]]:
+    """The two axes, lists, arrays or single numbers, as lists of floats.
+
+    Raises:
+        UserError: one is empty, or a value is out of range.
+    """
+    temperatures, epsilons = (np.ravel(values).tolist() for values in (temperatures, epsilons))
     if len(temperatures) == 0 or len(epsilons) == 0:
         raise UserError("the grid is empty", expected="at least one temperature and one epsilon")
     return (
@@ -381,4 +336,177 @@ def batches(
     parts = images.split(batch or devices.images_per_pass(where))
     with devices.exact(where):
         for part in tqdm(parts, desc=progress, unit="batch", leave=False, disable=progress is None):
-            yield part.to(where)
+            yield devices.usable(part.to(where))
+
+
+# --- All of it, as one object -----------------------------------------------------------------------------------------
+
+
+class ODIN(Estimator):
+    """An out-of-distribution detector around a trained network, in scikit-learn's manner.
+
+    The network may be of any kind and anybody's, and images whatever holds them: `odinlib.own` makes of one a module
+    from images to logits, and of the other a stream of batches. What is given here is not changed; what `fit` chooses
+    ends in an underscore.
+
+    Args:
+        network: from images [N, C, H, W] in [0, 1] to logits [N, K]: a module, an exported program, or a function. It
+            is put in evaluation mode while it is asked.
+        temperature: T; a large one is nearly always right (Section 5.1).
+        epsilon: perturbation magnitude in pixel units; 0 leaves the input alone.
+        tpr: the share of in-distribution images that `fit` makes the threshold accept.
+        batch: images per pass; none: as many as suit the network's device.
+        output: where the network gives several things, the name or the place of the logits among them.
+        binary: the network has one logit z, which counts as the two logits [0, z].
+        progress: show a progress bar.
+
+    Attributes:
+        temperature_, epsilon_, threshold_: what was chosen.
+        shape_: (C, H, W) of the images it was fitted on.
+        familiar_: how many there were.
+
+    Raises:
+        UserError: a setting is out of range, or the network is none; by `fit` and the scores: the images or what the
+            network gives of them is not what it must be. What is only doubtful is warned of (`odinlib.own.Doubt`).
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> images = torch.rand(200, 1, 2, 2)
+    >>> detector = ODIN(network, epsilon=0.01).fit(images)
+    >>> detector.predict(images).sum().item()  # 190 of 200 accepted (+1), 10 refused (-1)
+    180
+    """
+
+    def __init__(
+        self,
+        network: Any,
+        temperature: float = 1000.0,
+        epsilon: float = 0.0014,
+        tpr: float = 0.95,
+        batch: int | None = None,
+        output: str | int | None = None,
+        binary: bool = False,
+        progress: bool = False,
+    ) -> None:
+        self.network, self.temperature, self.epsilon, self.tpr = network, temperature, epsilon, tpr
+        self.batch, self.output, self.binary, self.progress = batch, output, binary, progress
+        self._adapted()
+
+    def fit(
+        self,
+        images_in: Images,
+        images_out: Images | None = None,
+        temperatures: ArrayLike | None = None,
+        epsilons: ArrayLike | None = None,
+        *,
+        accuracy: float | None = None,
+    ) -> "ODIN":
+        """Choose T, epsilon and the threshold on held-out images, anew at every call.
+
+        Args:
+            images_in: in-distribution images that the network was not trained on, see `odinlib.own.stream`.
+            images_out: a sample of out-of-distribution images, where there is one: then T and epsilon are those of
+                the grid with the least FPR (Section 4.4).
+            temperatures: the grid; the paper's where `images_out` is given, else the temperature stays. Several need
+                `images_out` to choose between them.
+            epsilons: the grid. Given without `images_out`, the epsilon is the one that raises the mean score of the
+                in-distribution images most, a choice that needs no out-of-distribution image (Hsu et al., 2020). The
+                mean may rise far beyond the epsilon that detects best; that it ended at the last one is warned of.
+            accuracy: the network's on images that it was not trained on. Where `images_in` come with labels, a much
+                higher one on them is warned of.
+        """
+        foreign = images_out is not None
+        if temperatures is None:
+            temperatures = PAPER_TEMPERATURES if foreign else self.temperature
+        if epsilons is None:
+            epsilons = PAPER_EPSILONS if foreign else self.epsilon
+        temperatures, epsilons = check_grid(temperatures, epsilons)
+        if len(temperatures) > 1 and not foreign:
+            remedy = "give images_out, or one temperature"
+            raise UserError(f"{len(temperatures)} temperatures without foreign images to choose by", remedy=remedy)
+        if accuracy is not None:
+            check_number("accuracy", accuracy, at_least=0, at_most=1)
+
+        network = self._adapted()
+        scores_in, _, first = self._measured(network, images_in, temperatures, epsilons, accuracy=accuracy)
+        chosen = 0, int(scores_in[0].mean(-1).argmax())
+        if foreign:
+            scores_out, _, _ = self._measured(network, images_out, temperatures, epsilons, tuple(first.shape[1:]))
+            setting = tune(scores_in, scores_out, temperatures, epsilons, self.tpr)
+            chosen = temperatures.index(setting.temperature), epsilons.index(setting.epsilon)
+        temperature, epsilon = temperatures[chosen[0]], epsilons[chosen[1]]
+        means = scores_in[chosen[0]].mean(-1)
+        guards.edge(epsilon, epsilons, foreign, (means[chosen[1]] - means[epsilons.index(min(epsilons))]).item())
+        guards.resolvable(network.seen(first), network.seen(first + epsilon), epsilon)
+
+        scores = scores_in[chosen]
+        # How far scores move with the images beside them: alone, these few are computed in another order.
+        alone = [score_and_classify(network, image, [(temperature, epsilon)])[0][0] for image in first.split(1)]
+        rounding = max(
+            8 * (torch.cat(alone) - scores[: len(alone)]).abs().max().item(), 1e-5 * scores.abs().max().item()
+        )
+        self.temperature_, self.epsilon_ = temperature, epsilon
+        self.threshold_ = metrics.threshold_at_tpr(scores, self.tpr, rounding).item()
+        self.shape_, self.familiar_, self.outputs_ = tuple(first.shape[1:]), len(scores), network.classes
+        guards.few(len(scores), int((scores > self.threshold_).sum()), self.tpr)
+        return self
+
+    def score_samples(self, images: Images) -> Tensor:
+        """S(x~; T) of each image [N], on the margin scale of `margin_score`; float64, on the CPU."""
+        return self.score_and_classify(images)[0]
+
+    def score_and_classify(self, images: Images) -> tuple[Tensor, Tensor]:
+        """The scores of `score_samples` [N], and the class that the network predicts of each moved image [N] int64."""
+        temperature, epsilon = getattr(self, "temperature_", self.temperature), getattr(self, "epsilon_", self.epsilon)
+        network, shape = self._adapted(), getattr(self, "shape_", None)
+        network.classes = getattr(self, "outputs_", None)
+        scores, classes, _ = self._measured(network, images, *check_grid([temperature], [epsilon]), shape)
+        return scores[0, 0], classes[0, 0]
+
+    def decision_function(self, images: Images) -> Tensor:
+        """How far each image's score lies above the threshold [N]: in-distribution where it is above 0."""
+        self._check_fitted()
+        return self.score_samples(images) - self.threshold_
+
+    def predict(self, images: Images) -> Tensor:
+        """+1 for each image taken as in-distribution, -1 for the others (the paper's g is 0 and 1) [N]."""
+        return torch.where(self.decision_function(images) > 0, 1, -1)
+
+    def _adapted(self) -> Adapted:
+        check_number("temperature", self.temperature, above=0)
+        check_number("epsilon", self.epsilon, at_least=0)
+        check_number("tpr", self.tpr, above=0, at_most=1)
+        if self.batch is not None:
+            check_number("batch", self.batch, at_least=1)
+        return adapt(self.network, self.output, self.binary)
+
+    @torch.inference_mode(False)  # of the caller's: images that a stream makes in it could not be differentiated by
+    def _measured(
+        self,
+        network: Adapted,
+        images: Images,
+        temperatures: Sequence[float],
+        epsilons: Sequence[float],
+        shape: tuple[int, ...] | None = None,
+        accuracy: float | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores and classes [A, B, N] of a stream, and the first few images of it."""
+        size = int(self.batch or devices.images_per_pass(devices.of(network)))
+        scores: list[Tensor] = []
+        classes: list[Tensor] = []
+        few, right, labelled = torch.empty(0), 0, 0
+        network.asked = network.still = 0
+        parts, total = stream(images, size, shape, network.channels()), parts_of(images, size)
+        for part, labels in tqdm(parts, total=total, unit="batch", leave=False, disable=not self.progress):
+            if not scores:
+                few = part[:8].clone()
+                if shape is None:  # seen for the first time
+                    with network.at_work():
+                        guards.outputs(network.examine(part.to(devices.of(network))))
+            found, predicted = sweep_and_classify(network, part, temperatures, epsilons, batch=size)
+            scores.append(found)
+            classes.append(predicted)
+            if labels is not None:
+                right, labelled = right + int((predicted[0, 0] == labels).sum()), labelled + len(labels)
+        guards.still(network.still, network.asked, max(epsilons))
+        guards.familiar(right, labelled, accuracy)
+        return torch.cat(scores, -1), torch.cat(classes, -1), few

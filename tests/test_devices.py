@@ -85,8 +85,8 @@ def test_a_detector_takes_images_from_the_cpu(place):
     inside, outside = images(30), images(30) ** 4
     detectors = [odin.ODIN(made).fit(inside, outside, *GRID) for made in (here(NAMES[0]), here(NAMES[0]).to(place))]
     on_cpu, there = detectors
-    assert (there.temperature, there.epsilon) == (on_cpu.temperature, on_cpu.epsilon)
-    assert there.threshold == pytest.approx(on_cpu.threshold, rel=1e-4)
+    assert (there.temperature_, there.epsilon_) == (on_cpu.temperature_, on_cpu.epsilon_)
+    assert there.threshold_ == pytest.approx(on_cpu.threshold_, rel=1e-4)
     assert torch.allclose(there.score_samples(outside), on_cpu.score_samples(outside), rtol=1e-4, atol=1e-4)
     assert there.predict(inside).sum() == on_cpu.predict(inside).sum()
 

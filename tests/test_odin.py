@@ -202,7 +202,7 @@ def test_detector_accepts_the_wanted_share_and_refuses_noise(network, images):
     detector = odin.ODIN(network, epsilon=0.001).fit(inside)
     assert (detector.predict(inside) == 1).sum() == 95
     scores = detector.score_samples(outside)
-    assert torch.equal(detector.predict(outside) == 1, scores > detector.threshold)
+    assert torch.equal(detector.predict(outside) == 1, scores > detector.threshold_)
 
 
 def test_detector_tunes_like_the_sweep(network):
@@ -211,7 +211,7 @@ def test_detector_tunes_like_the_sweep(network):
     grid = ([1.0, 100.0], [0.0, 0.01, 0.05])
     detector = odin.ODIN(network).fit(inside, outside, *grid)
     chosen = odin.tune(odin.sweep(network, inside, *grid), odin.sweep(network, outside, *grid), *grid)
-    assert (detector.temperature, detector.epsilon) == (chosen.temperature, chosen.epsilon)
+    assert (detector.temperature_, detector.epsilon_) == (chosen.temperature, chosen.epsilon)
     reached = metrics.fpr_at_tpr(detector.score_samples(inside), detector.score_samples(outside))
     assert reached.item() == pytest.approx(chosen.fpr)
 

@@ -1,6 +1,20 @@
-"""A user's own network and images: what `own-network.ipynb` needs beyond `odinlib.odin`."""
+"""A user's own network and images: everything between the outside world and `odinlib.odin`."""
 
+from odinlib.own.adapter import Adapted, adapt
 from odinlib.own.folders import Folder, read_folder, write_folder
+from odinlib.own.guards import Doubt
+from odinlib.own.images import stream
 from odinlib.own.network import Exported, Normalised, load_network
 
-__all__ = ["Exported", "Folder", "Normalised", "load_network", "read_folder", "write_folder"]
+__all__ = [
+    "Adapted",
+    "Doubt",
+    "Exported",
+    "Folder",
+    "Normalised",
+    "adapt",
+    "load_network",
+    "read_folder",
+    "stream",
+    "write_folder",
+]
