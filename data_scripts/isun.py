@@ -7,7 +7,7 @@ images names their folder with `--source` and makes isun-nearest.npz of them, or
 
 from pathlib import Path
 
-from odinlib.datasets import prepare, released
+from odinlib.datasets import imagefiles, prepare, released
 from odinlib.datasets.prepared import RESIZE_FILTER, Variant
 from odinlib.datasets.script import command
 
@@ -18,7 +18,7 @@ def main(source: Path | None, filter: str, published: bool, decoder: str | None,
     if published:
         released.take(["isun"], source, decoder)
         return
-    files = prepare.raw_files("isun", source, prepare.is_image)
+    files = prepare.raw_files("isun", source, imagefiles.is_image)
     prepare.make("isun", files, {Variant("isun", filter, decoder, jpeg, border): prepare.resized(filter)})
 
 

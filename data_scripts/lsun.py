@@ -11,7 +11,7 @@ name too.
 
 from pathlib import Path, PurePosixPath
 
-from odinlib.datasets import lmdb, prepare, released
+from odinlib.datasets import imagefiles, lmdb, prepare, released
 from odinlib.datasets.archives import RawFile
 from odinlib.datasets.prepared import RESIZE_FILTER
 from odinlib.datasets.script import command
@@ -31,7 +31,7 @@ def main(
     if published:
         released.take(["lsun-crop", "lsun-resize"], source, decoder)
         return
-    files = prepare.raw_files("lsun", source, lambda path: prepare.is_image(path) or path.name == "data.mdb")
+    files = prepare.raw_files("lsun", source, lambda path: imagefiles.is_image(path) or path.name == "data.mdb")
     images = [image for file in files for image in _images(file)]
     prepare.crop_and_resize("lsun", images, filter, seed, decoder, jpeg, border)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from odinlib.datasets import prepare
+from odinlib.datasets import imagefiles, prepare
 from odinlib.datasets.catalogue import PUBLISHED
 from odinlib.datasets.prepared import GREY_FILTER
 from odinlib.datasets.script import command
@@ -17,7 +17,7 @@ from odinlib.datasets.script import command
 @command(filter=GREY_FILTER)
 def main(source: Path | None, filter: str) -> None:
     """Prepare Omniglot from images_evaluation.zip (6 MB to fetch)."""
-    files = prepare.raw_files("omniglot", source, prepare.is_image)
+    files = prepare.raw_files("omniglot", source, imagefiles.is_image)
     resize = prepare.resized(filter, prepare.GREY_SIZE)
     (images,), kept = prepare.convert(files, "L", [lambda pixels: resize(255 - pixels)], "omniglot")
     characters = ["/".join(files[index].path.parts[-3:-1]) for index in kept]

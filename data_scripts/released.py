@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from odinlib import artefacts
-from odinlib.datasets import archives, jpeg, prepare, released, resample
+from odinlib.datasets import archives, imagefiles, jpeg, prepare, released, resample
 from odinlib.datasets.archives import RawFile
 from odinlib.datasets.catalogue import RELEASED
 from odinlib.datasets.script import command
@@ -33,7 +33,9 @@ def main(source: Path | None, output: Path | None, table: Path | None) -> None:
     """Measure how the released sets were made."""
     raw = prepare.raw_files("tinyimagenet", source, prepare.is_test_image)
     sources = released.numbered(raw)
-    files = {name: prepare.files_of(RELEASED[name], source, prepare.is_image) for name in ("tinyimagenet-crop", *SETS)}
+    files = {
+        name: prepare.files_of(RELEASED[name], source, imagefiles.is_image) for name in ("tinyimagenet-crop", *SETS)
+    }
     theirs = sorted(files["tinyimagenet-resize"], key=lambda file: int(file.path.stem))
     kept = slice(RELEASED["tinyimagenet-crop"].border, -RELEASED["tinyimagenet-crop"].border)
     ordered = sorted(files["tinyimagenet-crop"], key=lambda file: int(file.path.stem))

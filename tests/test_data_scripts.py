@@ -26,7 +26,19 @@ from click.testing import CliRunner
 from PIL import Image
 
 from odinlib import cli
-from odinlib.datasets import archives, catalogue, formats, jpeg, lmdb, prepare, prepared, raw, released, resample
+from odinlib.datasets import (
+    archives,
+    catalogue,
+    formats,
+    imagefiles,
+    jpeg,
+    lmdb,
+    prepare,
+    prepared,
+    raw,
+    released,
+    resample,
+)
 from odinlib.errors import Missing, UserError
 from odinlib.reference import released as measured
 
@@ -623,7 +635,8 @@ def test_a_damaged_jpeg_is_no_image_to_either():
     file = jpeg.encode(waves(), 75, "turbo")
     for library in jpeg.LIBRARIES[1:] if importlib.util.find_spec("jpeglib") is None else jpeg.LIBRARIES:
         for data in (b"", b"text", file[:-60], png(waves())[:-40]):
-            assert formats.decode(archives.RawFile(archives.PurePosixPath("1.jpg"), data), "RGB", library) is None
+            with pytest.raises(imagefiles.Unreadable, match=r"1\.jpg cannot be read as an image: "):
+                formats.decode(archives.RawFile(archives.PurePosixPath("1.jpg"), data), "RGB", library)
 
 
 def test_without_jpeglib_one_line_says_what_to_install(folder, tmp_path, monkeypatch):
@@ -646,6 +659,37 @@ def test_any_folder_of_images_makes_a_set(folder, tmp_path):
     assert resizes.provenance["filter"] == "lanczos" and resizes.provenance["skipped"] == 1
     assert (crops.title, "garden-resize" in prepared.names()) == ("garden (crop)", True)
     assert npz(folder / "sheets") == ["garden-crop.png", "garden-resize.png"]
+
+
+def test_what_of_a_folder_is_left_out_is_told(folder, tmp_path):
+    mine = tmp_path / "mine"
+    for number in range(3):
+        png(pixels(40, 40, 3), mine / f"{number}.png")
+    png(pixels(10, 40, 3), mine / "small.png")
+    Image.fromarray(pixels(40, 40, 3)).save(mine / "d.jfif", "JPEG")
+    (mine / "notes.txt").touch()
+    result = run("images_folder", "--source", mine, "--name", "garden")
+    assert "files that are no images are left out: 1 .txt" in result.stderr
+    assert "of 5 files 1 are of another size: small.png (40 x 10); left out" in result.stderr
+    assert len(prepared.load("garden-crop")) == 4
+    for name in ("4.png", "5.jpg", "6.png"):
+        (mine / name).write_bytes(b"%!PS damaged")
+    error = run("images_folder", "--source", mine, "--name", "other", code=1).stderr
+    line = error.splitlines()[-1]
+    assert line.startswith("error: other: of 8 files 3 cannot be read: 4.png (it is PostScript (EPS)), 5.jpg ")
+    assert line.endswith("mend or remove them, or give --skip-damaged") and "other-crop.npz" not in npz(folder)
+    result = run("images_folder", "--source", mine, "--name", "other", "--skip-damaged")
+    assert "3 cannot be read: 4.png" in result.stderr and len(prepared.load("other-crop")) == 4
+    assert prepared.load("other-crop").provenance["skipped"] == 4
+
+
+def test_a_folder_of_images_of_16_bits_keeps_its_scale(folder, tmp_path):
+    (tmp_path / "deep").mkdir()
+    ramp = np.linspace(0, 65535, 32).astype(np.uint16).reshape(1, 32).repeat(32, 0)
+    Image.fromarray(ramp).save(tmp_path / "deep" / "a.png")
+    run("images_folder", "--source", tmp_path / "deep", "--name", "deep")
+    found = prepared.load("deep-resize").images
+    assert np.array_equal(found[0, 0, :, 1], np.rint(ramp[0] / 257).astype(np.uint8))
 
 
 @pytest.mark.parametrize("name", ["isun", "lsun", "cifar10", "../up", "A b"])

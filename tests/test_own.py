@@ -1,29 +1,11 @@
-"""Folders and foreign modules: read as they are, refused by name."""
+"""Foreign modules: read as they are, refused by name."""
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import nn
 
 from odinlib import odin, own
 from odinlib.errors import Missing, UserError
-
-IMAGES = np.random.default_rng(0).integers(0, 256, (5, 8, 8, 3), dtype=np.uint8)
-
-
-def test_what_is_written_is_read(tmp_path):
-    own.write_folder(tmp_path / "some", IMAGES)
-    found = own.read_folder(tmp_path / "some")
-    assert found.names == [f"{i:05d}.png" for i in range(5)]
-    assert np.array_equal((found.images * 255).round().numpy(), IMAGES.transpose(0, 3, 1, 2))
-
-
-def test_images_take_the_size_that_is_asked_for(tmp_path):
-    own.write_folder(tmp_path, IMAGES)
-    Image.fromarray(IMAGES[0]).resize((20, 10)).save(tmp_path / "wide.png")
-    assert own.read_folder(tmp_path, 6).images.shape == (6, 3, 6, 6)
-    assert own.read_folder(tmp_path).images.shape == (6, 3, 8, 8)
 
 
 def test_normalisation_goes_in_front(tmp_path):
@@ -52,9 +34,6 @@ def test_exported_programs_are_loaded_and_have_input_gradients(tmp_path):
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda p: own.read_folder(p / "none"), Missing, "not a folder"),
-        (lambda p: own.read_folder(p), UserError, "holds no image"),
-        (lambda p: ((p / "bad.png").write_bytes(b"x"), own.read_folder(p)), UserError, r"bad\.png cannot be read"),
         (lambda p: own.load_network(p / "none.pt2"), Missing, "not there"),
         (lambda p: ((p / "bad.pt2").write_bytes(b"x"), own.load_network(p / "bad.pt2")), UserError, "exported program"),
     ],
@@ -62,10 +41,3 @@ def test_exported_programs_are_loaded_and_have_input_gradients(tmp_path):
 def test_mistakes_are_named(tmp_path, make, error, words):
     with pytest.raises(error, match=words):
         make(tmp_path)
-
-
-def test_grey_and_colour_do_not_mix(tmp_path):
-    own.write_folder(tmp_path, IMAGES)
-    Image.fromarray(IMAGES[0, ..., 0]).save(tmp_path / "grey.png")
-    with pytest.raises(UserError, match="grey and colour"):
-        own.read_folder(tmp_path)

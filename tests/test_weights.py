@@ -1,13 +1,18 @@
 """Weights that are whole, checked and inert: our own files, foreign ones, pickled modules, traps."""
 
+import argparse
 import collections
+import datetime
+import functools
 import hashlib
+import io
 import json
 import os
 import pickle
 import subprocess
 import sys
 import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +23,7 @@ from checkpoints import THIRD_PARTY, checkpoint
 from torch import nn
 
 from odinlib.errors import UserError
-from odinlib.networks import build
+from odinlib.networks import build, checkpoints
 from odinlib.networks.checkpoints import read_tensors
 from odinlib.networks.train import accuracy
 from odinlib.networks.weights import import_checkpoint, load_weights, save_weights
@@ -324,6 +329,150 @@ def test_other_names_are_matched_by_order_when_all_kinds_and_shapes_agree(tmp_pa
     *most, last = renamed.items()
     torch.save(dict([last, *most]), path)  # another order
     assert "has no tensor" in refused(imported, path)
+
+
+class Settings(dict):
+    """A dictionary of a class that is not there when the file is read, as hyper-parameters often are."""
+
+
+def wrapped(kind, network):
+    """What is saved by those who wrap a network so, of a network whose mean and std are stated."""
+    state = foreign_state(network)
+    named = lambda before: {before + key: tensor for key, tensor in state.items()}  # noqa: E731
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step()
+    schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [3, 5])
+    return {
+        "lightning": {"state_dict": named("model."), "hyper_parameters": Settings(a=1), "epoch": 3},
+        "lightning, with a loss": {"state_dict": {**named("net."), "criterion.weight": torch.ones(5)}},
+        "compiled": named("_orig_mod."),
+        "parallel and compiled": {"model": named("module._orig_mod.")},
+        "averaged": torch.optim.swa_utils.AveragedModel(network).state_dict(),
+        "deep": {"run": {"last": [{"weights": state}]}},
+        "deep in dots": {"student.backbone": named("encoder.module.")},
+        "with an optimiser": {"optimizer": optimiser.state_dict(), "model_state_dict": state, "best_acc": 0.9},
+        "with whole objects": {
+            "schedule": schedule,
+            "net": state,
+            "dtype": torch.float32,
+            "device": torch.device("cpu"),
+        },
+        "with values": {
+            "count": collections.Counter(a=1),
+            "path": Path("x"),
+            "when": datetime.datetime(2020, 1, 1),
+            "shape": torch.Size([3]),
+            "default": collections.defaultdict(list, a=[1]),
+            "set": {1, 2},
+            "numpy": np.float32(3),
+            "arguments": argparse.Namespace(lr=0.1),
+            "partial": functools.partial(print, 1),
+            "layout": torch.strided,
+            "weights": state,
+        },
+        "of a default dictionary": collections.defaultdict(dict, weights=state),
+        "as parameters": {key: nn.Parameter(value, value.is_floating_point()) for key, value in state.items()},
+        "with its normalisation": network.state_dict(),
+        "behind a normalisation": {"0.mean": network.mean, "0.std": network.std, **named("1.")},
+        "average beside": {"state_dict": state, "model_ema": {key: tensor + 1 for key, tensor in state.items()}},
+        "the same twice": {"state_dict": state, "best": state},
+        "a module under a key": {"epoch": 3, "net": network},
+        "without counters": {key: tensor for key, tensor in state.items() if "num_batches" not in key},
+        "halves": {
+            "a": {key: tensor for key, tensor in state.items() if not key.startswith("fc.")},
+            "fc": {"weight": network.fc.weight.detach(), "bias": network.fc.bias.detach()},
+        },
+    }[kind]
+
+
+WRAPPERS = (
+    *("lightning", "lightning, with a loss", "compiled", "parallel and compiled", "averaged", "deep", "deep in dots"),
+    *("with an optimiser", "with whole objects", "with values", "of a default dictionary", "as parameters"),
+    *("with its normalisation", "behind a normalisation", "average beside", "the same twice", "a module under a key"),
+    "without counters",
+)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("kind", WRAPPERS)
+def test_whatever_is_around_the_weights_is_seen_through(tmp_path, kind, zipped):
+    network = lived_in("wrn-10-1", mean=MEAN, std=STD)
+    content = wrapped(kind, network)
+    expected = network(IMAGES)
+    path = tmp_path / "checkpoint.ckpt"
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    found, card = imported(path, "wrn-10-1")
+    assert torch.equal(found(IMAGES), expected) and card["matched"] == "by name"
+    assert card.get("also_at") == {"average beside": ["model_ema"], "the same twice": ["best"]}.get(kind)
+
+
+def test_safetensors_are_read_too(tmp_path):
+    network = lived_in("wrn-10-1", mean=MEAN, std=STD)
+    state = {f"model.{key}": tensor.contiguous() for key, tensor in foreign_state(network).items()}
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    assert torch.equal(imported(tmp_path / "model.safetensors", "wrn-10-1")[0](IMAGES), network(IMAGES))
+
+
+def test_of_several_weights_the_right_ones_are_asked_for(tmp_path):
+    one, other = (build("wrn-10-1", 5, seed=seed, mean=MEAN, std=STD).eval() for seed in (1, 2))
+    path = tmp_path / "two.pth"
+    torch.save({"first": foreign_state(one), "second": foreign_state(other)}, path)
+    assert "there more than once, at 'first', 'second'; say which with --place" in refused(imported, path, "wrn-10-1")
+    found, _ = import_checkpoint(path, "wrn-10-1", 5, mean=MEAN, std=STD, place="second")
+    assert torch.equal(found(IMAGES), other(IMAGES))
+    told = refused(import_checkpoint, path, "wrn-10-1", 5, mean=MEAN, std=STD, place="third")
+    assert "no such weights at 'third'; expected one of 'first', 'second'" in told
+
+
+def test_a_normalisation_in_the_file_is_the_one_that_is_stated(tmp_path):
+    network = build("wrn-10-1", 5, seed=1, mean=[0.5] * 3, std=[0.25] * 3)
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    told = refused(imported, tmp_path / "net.pth", "wrn-10-1")
+    assert "has 'mean' [0.5, 0.5, 0.5]; expected [0.4914, 0.4822, 0.4465], the mean that is stated" in told
+
+
+def test_what_does_not_fit_names_what_is_there(tmp_path):
+    torch.save({"ema": {"layer1.weight": torch.ones(3, 2), "layer1.bias": torch.ones(3)}}, tmp_path / "other.pth")
+    told = refused(imported, tmp_path / "other.pth", "wrn-10-1")
+    assert "it holds 2 tensors, 'ema/layer1.weight' [3, 2], 'ema/layer1.bias' [3]; these weights are not of a" in told
+    torch.save(build("wrn-10-1", 5).to("meta").state_dict(), tmp_path / "meta.pth")
+    assert "has a shape and no values" in refused(imported, tmp_path / "meta.pth", "wrn-10-1")
+
+
+def test_every_name_that_pytorch_reads_without_trust_is_read_or_passed_over():
+    from torch._weights_only_unpickler import _get_allowed_globals
+
+    for name in _get_allowed_globals():
+        module, _, last = name.rpartition(".")
+        if not last.endswith("Storage"):
+            checkpoints._Unpickler(io.BytesIO()).find_class(module, last)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+def test_a_changed_byte_of_a_foreign_checkpoint_is_noticed(tmp_path, place):
+    path = tmp_path / "net.pth"
+    torch.save(foreign_state(lived_in("wrn-10-1")), path)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 64
+    path.write_bytes(content)
+    assert "cannot be read (Bad CRC-32" in refused(imported, path, "wrn-10-1")
+
+
+def test_a_tensor_does_not_reach_beyond_its_storage(tmp_path):
+    """PyTorch would make the storage as large as the pickle says."""
+    path = tmp_path / "huge.pth"
+    torch.save({"a": torch.ones(7)}, path)
+    content = zipfile.ZipFile(path)
+    with zipfile.ZipFile(tmp_path / "forged.pth", "w") as forged:
+        for name in content.namelist():
+            data = content.read(name)
+            if name.endswith("data.pkl"):
+                assert data.count(b"K\x07\x85") == 1
+                data = data.replace(b"K\x07\x85", b"J\xff\xff\xff\x7f\x85")
+            forged.writestr(name, data)
+    assert "has a tensor of [2147483647] in a storage of 7 numbers" in refused(read_tensors, tmp_path / "forged.pth")
 
 
 def test_half_precision_weights_are_widened(tmp_path):

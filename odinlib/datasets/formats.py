@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from odinlib.datasets import jpeg
+from odinlib.datasets import imagefiles, jpeg
 from odinlib.datasets.archives import RawFile
 from odinlib.errors import UserError
 
@@ -91,21 +91,30 @@ def idx(file: RawFile) -> np.ndarray:
     return body.reshape(shape)
 
 
-def decode(file: RawFile, mode: str, decoder: str = "turbo") -> np.ndarray | None:
+def decode(file: RawFile, mode: str, decoder: str = "turbo", upright: bool = False) -> np.ndarray:
     """The pixels of an image file, uint8 [H, W, 3] for mode `RGB` and [H, W, 1] for `L`.
 
-    `None` where it cannot be read. `decoder` is one of `jpeg.LIBRARIES`, for JPEGs; all else is Pillow's.
+    Args:
+        file: the image.
+        mode: `RGB` or `L`.
+        decoder: one of `jpeg.LIBRARIES`, for JPEGs; all else is Pillow's.
+        upright: turn a photograph as its EXIF orientation says. The published sets are taken as they are stored.
+
+    Raises:
+        imagefiles.Unreadable: it cannot be read.
     """
-    try:
-        with Image.open(io.BytesIO(file.data)) as opened:
-            image: Image.Image = opened
-            if decoder != "turbo" and image.format == "JPEG":
-                found = jpeg.decode(file.data, decoder)
-                image = Image.fromarray(found if found.shape[2] == 3 else found[..., 0])
-            pixels = np.asarray(image.convert(mode))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        return None
-    return pixels if pixels.ndim == 3 else pixels[..., None]
+    name, data = file.path, file.data
+    if decoder != "turbo" and data.startswith(b"\xff\xd8"):
+        imagefiles.header(data, name)  # an image at all, and none too large
+        try:
+            pixels = jpeg.decode(data, decoder)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise imagefiles.Unreadable(name, str(error).splitlines()[0]) from error
+        whole = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
+        found = np.asarray(whole.convert(mode))
+        return found if found.ndim == 3 else found[..., None]
+    pixels = imagefiles.read(data, name, channels=3 if mode == "RGB" else 1, upright=upright)
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels * 255).astype(np.uint8)
 
 
 def _text(value: object) -> str:

@@ -20,19 +20,14 @@ from odinlib.datasets import prepared, raw, resample
 from odinlib.datasets.archives import RawFile, digests, read
 from odinlib.datasets.catalogue import PUBLISHED, RELEASED, Raw
 from odinlib.datasets.formats import decode
+from odinlib.datasets.imagefiles import Unreadable, is_image, shown
 from odinlib.datasets.prepared import Variant
 from odinlib.errors import UserError
 
-IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SIZE = 32  # side of CIFAR's images, and of the sets shown to networks trained on them
 GREY_SIZE = 28  # side of MNIST's
 
 Change = Callable[[np.ndarray], np.ndarray | None]
-
-
-def is_image(path: Any) -> bool:
-    """Whether a path looks like an image file."""
-    return str(path.suffix).lower() in IMAGES
 
 
 def is_test_image(path: Any) -> bool:
@@ -99,7 +94,14 @@ def splits(files: Sequence[RawFile], needs: Mapping[str, Sequence[str]]) -> dict
 
 
 def convert(
-    files: Iterable[RawFile], mode: str, changes: Sequence[Change], what: str, decoder: str = "turbo"
+    files: Iterable[RawFile],
+    mode: str,
+    changes: Sequence[Change],
+    what: str,
+    decoder: str = "turbo",
+    upright: bool = False,
+    skip: bool = True,
+    say: bool = True,
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Decode every file once and apply each change to it.
 
@@ -109,33 +111,52 @@ def convert(
         changes: each turns pixels [H, W, C] into an image of a fixed size, or `None` where it cannot.
         what: the name shown beside the progress bar.
         decoder: which libjpeg decodes JPEGs, one of `jpeg.LIBRARIES`.
+        upright: turn photographs as their EXIF orientation says.
+        skip: leave out files that cannot be read.
+        say: tell on stderr what is left out, and why.
 
     Returns:
         for each change uint8 [N, H, W, C], and the indices [N] of the files that could be used.
 
     Raises:
-        UserError: none could be used.
+        UserError: none could be used, or one cannot be read and is not to be left out.
     """
     files = list(files)
     kept: list[int] = []
     # Whole arrays from the start: small ones kept between large ones that go would leave the memory in holes.
     sets: list[np.ndarray] = []
+    left_out: dict[str, list[str]] = {}
     for index, file in enumerate(tqdm(files, desc=what, unit="image", disable=None)):
-        pixels = decode(file, mode, decoder)
-        changed = [None] if pixels is None else [change(pixels) for change in changes]
+        try:
+            pixels = decode(file, mode, decoder, upright)
+        except Unreadable as error:
+            left_out.setdefault("cannot be read", []).append(f"{shown(file.path)} ({error.reason})")
+            continue
+        changed = [change(pixels) for change in changes]
         images = [image for image in changed if image is not None]
         if len(images) < len(changed):
+            height, width = pixels.shape[:2]
+            left_out.setdefault("are of another size", []).append(f"{shown(file.path)} ({width} x {height})")
             continue
         sets = sets or [np.empty((len(files), *image.shape), np.uint8) for image in images]
         for column, image in zip(sets, images, strict=True):
             column[len(kept)] = image
         kept.append(index)
+    told = "; ".join(f"{len(names)} {reason}: {_some(names)}" for reason, names in left_out.items())
     if not kept:
         raise UserError(
-            f"{what}: none of {len(files)} files is a usable image",
+            f"{what}: none of {len(files)} files is a usable image ({told})",
             expected="images of at least the size made",
         )
+    if "cannot be read" in left_out and not skip:
+        raise UserError(f"{what}: of {len(files)} files {told}", remedy="mend or remove them, or give --skip-damaged")
+    if left_out and say:
+        click.echo(f"{what}: of {len(files)} files {told}; left out", err=True)
     return [column[: len(kept)] for column in sets], np.array(kept)
+
+
+def _some(names: Sequence[str], most: int = 3) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def cropped(seed: int, size: int = SIZE) -> Change:

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from odinlib.datasets import jpeg, prepare, prepared, raw
 from odinlib.datasets.archives import RawFile, digests
 from odinlib.datasets.catalogue import PUBLISHED, RELEASED, Released
+from odinlib.datasets.imagefiles import is_image
 from odinlib.errors import Missing, UserError
 
 QUALITY = 75
@@ -54,7 +55,7 @@ def take(names: Sequence[str], source: Path | None, decoder: str | None = None) 
         expected = " or ".join(layout for name in names for layout in RELEASED[name].layouts)
         raise UserError(f"{source} is none of the authors' archives and holds none", expected=expected)
     for name in found:
-        files = prepare.files_of(RELEASED[name], source, prepare.is_image)
+        files = prepare.files_of(RELEASED[name], source, is_image)
         _write(name, files, decoder, files=files, source=RELEASED[name].page)
 
 
@@ -106,7 +107,7 @@ def _checked(entry: Released, files: list[RawFile], decoder: str) -> np.ndarray:
     if entry.files and entry.files not in digests(files).values():
         raise wrong("the SHA-256 of the files differs", entry.files)
     as_it_is = [lambda pixels: pixels if pixels.shape == shape else None]
-    (images,), kept = prepare.convert(files, "RGB", as_it_is, entry.title.partition(",")[0], decoder)
+    (images,), kept = prepare.convert(files, "RGB", as_it_is, entry.title.partition(",")[0], decoder, say=False)
     if len(kept) < len(files):
         other = files[int(np.setdiff1d(np.arange(len(files)), kept)[0])].path
         raise wrong(f"{other} is no image of that size", f"{entry.side} x {entry.side}")

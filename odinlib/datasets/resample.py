@@ -35,7 +35,7 @@ def resize(image: np.ndarray | Image.Image, size: int | tuple[int, int], filter:
     """Images of another size.
 
     Args:
-        image: one image [H, W] or [H, W, C], or many [N, H, W, C], in uint8; or a Pillow image.
+        image: one image [H, W] or [H, W, C], or many [N, H, W, C], in uint8 or float32; or a Pillow image.
         size: the new height and width, or one number for both.
         filter: `nearest` takes the pixel at each new pixel's centre, as Pillow does; `bilinear` mixes the four
             pixels around that centre, and `bilinear-aligned` likewise with the corner pixels kept in the corners
@@ -43,7 +43,7 @@ def resize(image: np.ndarray | Image.Image, size: int | tuple[int, int], filter:
             `box` and `lanczos` are Pillow's, which widen with the reduction.
 
     Returns:
-        uint8, of as many dimensions as `image`.
+        of as many dimensions as `image`, and of its type; filters with negative weights overshoot in floats.
 
     >>> resize(np.arange(16, dtype=np.uint8).reshape(4, 4), 2, "box").tolist()
     [[3, 5], [11, 13]]
@@ -53,8 +53,8 @@ def resize(image: np.ndarray | Image.Image, size: int | tuple[int, int], filter:
     if height < 1 or width < 1:
         raise UserError(f"size is {size}", expected="at least 1")
     pixels = np.asarray(image)
-    if pixels.dtype != np.uint8 or pixels.ndim not in (2, 3, 4) or 0 in pixels.shape:
-        expected = "uint8 [H, W], [H, W, C] or [N, H, W, C]"
+    if pixels.dtype not in (np.uint8, np.float32) or pixels.ndim not in (2, 3, 4) or 0 in pixels.shape:
+        expected = "uint8 or float32 [H, W], [H, W, C] or [N, H, W, C]"
         raise UserError(f"an image is {pixels.dtype} {list(pixels.shape)}", expected=expected)
     if filter in _SAMPLED:
         return _sampled(pixels, (height, width), _SAMPLED[filter])
@@ -69,7 +69,8 @@ def _sampled(pixels: np.ndarray, size: tuple[int, int], how: dict[str, Any]) -> 
     images = pixels[..., None] if pixels.ndim == 2 else pixels
     images = images[None] if images.ndim == 3 else images
     given = torch.tensor(images.transpose(0, 3, 1, 2)).float()
-    made = F.interpolate(given, size=size, **how).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    new = F.interpolate(given, size=size, **how)
+    made = (new.round().to(torch.uint8) if pixels.dtype == np.uint8 else new).permute(0, 2, 3, 1).numpy()
     if pixels.ndim == 4:
         return np.ascontiguousarray(made)
     return np.ascontiguousarray(made[0, ..., 0] if pixels.ndim == 2 else made[0])

@@ -7,6 +7,7 @@ can run code.
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -15,12 +16,11 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from odinlib.artefacts import write_atomically
 from odinlib.errors import UserError
-from odinlib.networks import build
-from odinlib.networks.checkpoints import read_tensors
+from odinlib.networks import build, checkpoints
 from odinlib.networks.classifier import Classifier
 
 Card = dict[str, Any]
@@ -49,7 +49,7 @@ def save_weights(network: Classifier, path: str | Path, card: Mapping[str, Any] 
         "classes": network.classes,
         "channels": network.channels,
         "size": network.size,
-        "normalisation": {"mean": _digits(network.mean), "std": _digits(network.std)},
+        "normalisation": {"mean": digits(network.mean), "std": digits(network.std)},
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "sha256": hashlib.sha256(content).hexdigest(),
         "versions": {name: version(name) for name in ("torch", "safetensors")},
@@ -88,6 +88,13 @@ def load_weights(path: str | Path) -> tuple[Classifier, Card]:
     size = {"channels": card["channels"], "size": card["size"]}
     network = build(card["architecture"], card["classes"], **size, seed=0)
     _fill(network, state, str(path))
+    if not (network.std > 0).all():
+        raise UserError(f"{path}: std is {digits(network.std)}", expected="numbers above 0")
+    said = card.get("normalisation")
+    for name, tensor in (("mean", network.mean), ("std", network.std)):
+        if said is not None and not _alike(said.get(name), tensor):
+            told = f"{name} is {digits(tensor)} in the weights {path} and {said.get(name)} in their card"
+            raise UserError(told, remedy="get both files again, or import them again")
     return network.eval(), card
 
 
@@ -102,12 +109,13 @@ def import_checkpoint(
     size: int = 32,
     id_set: str | None = None,
     note: str | None = None,
+    place: str | None = None,
 ) -> tuple[Classifier, Card]:
     """A network with the weights of a foreign checkpoint, which is read without running anything in it.
 
-    Tensors are matched by name where the names are ours, as with the paper authors' DenseNet and WRN;
-    otherwise by their order, if every kind and shape agrees; the card then says `matched: by order`, and the
-    accuracy is the proof.
+    Tensors are matched by name where the names are ours, as with the paper authors' DenseNet and WRN, wherever in the
+    file they are and whatever stands before all of them; otherwise by their order, if every kind and shape agrees; the
+    card then says `matched: by order`, and the accuracy is the proof.
 
     Args:
         source: a state dict or a whole pickled module, see :func:`odinlib.networks.checkpoints.read_tensors`.
@@ -116,32 +124,88 @@ def import_checkpoint(
         mean, std: what the checkpoint's training subtracted from, and divided, pixels in [0, 1] by.
         id_set: the set that it was trained on.
         note: where it comes from.
+        place: what stands before the names of the tensors to take, where such tensors are there more than once.
 
     Returns:
         The network, to evaluate, and the card so far, for :func:`save_weights`.
 
     Raises:
-        UserError: the file cannot be read, wants to run code, or holds another architecture's weights.
+        UserError: the file cannot be read, wants to run code, holds another architecture's weights, or normalises by
+            other numbers than those stated.
     """
     source = Path(source)
     network = build(name, classes, channels, size, mean, std, seed=0)
-    # A normalisation inside the file gives way to the one that is stated.
-    state = {key: tensor for key, tensor in read_tensors(source).items() if key not in ("mean", "std")}
-    by_order = _by_order(network, state)
-    _fill(network, by_order or state, source.name)
+    remedy = f"these weights are not of a {network.name} with {network.classes} classes"
+    found = _take(network, checkpoints.read_tensors(source), source.name, remedy, place)
+    _compare_normalisation(found.beside, network, source.name)
     card: Card = {
         "id_set": id_set,
         "source": source.name,
         "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
-        "matched": "by order" if by_order else "by name",
+        "matched": "by order" if found.by_order else "by name",
+        "place": found.place if found.elsewhere else None,
+        "also_at": list(found.elsewhere) or None,
         "note": note,
     }
     return network.eval(), {key: value for key, value in card.items() if value is not None}
 
 
-def _digits(values: Tensor) -> list[float]:
+def fill(network: nn.Module, source: str | Path, place: str | None = None) -> checkpoints.Fit:
+    """Give a module, as its constructor made it, the weights in a file, which is read without running anything in it.
+
+    Args:
+        network: any; it is changed in place.
+        source: see :func:`odinlib.networks.checkpoints.read_tensors`.
+        place: as for :func:`import_checkpoint`.
+
+    Raises:
+        UserError: the file cannot be read, wants to run code, or its tensors are not the module's.
+    """
+    source = Path(source)
+    remedy = f"these weights are not of such a {type(network).__name__}"
+    return _take(network, checkpoints.read_tensors(source), source.name, remedy, place)
+
+
+def _take(
+    network: nn.Module, tensors: Mapping[str, Tensor], source: str, remedy: str, place: str | None = None
+) -> checkpoints.Fit:
+    wanted = network.state_dict()
+    own = isinstance(network, Classifier)  # whose normalisation is stated, and no part of its weights
+    wanted = {name: tensor for name, tensor in wanted.items() if not (own and name in ("mean", "std"))}
+    try:
+        found = checkpoints.fit(tensors, wanted, _optional, place=place)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from None
+    if found is None:
+        raise UserError(f"{source}: {checkpoints.misfit(tensors, wanted, _optional)}", remedy=remedy)
+    _check_finite(found.state, source)
+    network.load_state_dict({name: value.view_as(wanted[name]) for name, value in found.state.items()}, strict=False)
+    return found
+
+
+def _compare_normalisation(beside: Mapping[str, Tensor], network: Classifier, source: str) -> None:
+    """That a file which normalises by itself does so by the numbers that are stated, if it does at all."""
+    for name, stated, nothing in (("mean", network.mean, 0.0), ("std", network.std, 1.0)):
+        for place, tensor in beside.items():
+            if re.split(r"[./]", place)[-1] != name or tensor.numel() not in (1, stated.numel()):
+                continue
+            given = tensor.detach().flatten().float()
+            if not (torch.allclose(given, stated.flatten(), rtol=2e-3) or bool((given == nothing).all())):
+                told = f"{source} has {place!r} {digits(given)}"
+                raise UserError(told, expected=f"{digits(stated)}, the {name} that is stated", remedy="state its own")
+
+
+def digits(values: Tensor) -> list[float]:
     """float32 values as the shortest decimals near them, to be read by people."""
     return [float(f"{value:.7g}") for value in values.flatten().tolist()]
+
+
+def _alike(said: Any, tensor: Tensor) -> bool:
+    """Whether numbers as a card has them are those of a tensor, but for rounding."""
+    numbers = isinstance(said, list) and all(isinstance(one, int | float) for one in said)
+    return (
+        numbers and len(said) == tensor.numel() and torch.allclose(torch.tensor(said).float(), tensor.flatten(), 1e-4)
+    )
 
 
 def _card_path(path: Path) -> Path:
@@ -162,22 +226,12 @@ def _read_card(path: Path) -> Card:
     return card
 
 
+_OPTIONAL = {"mean", "std", "num_batches_tracked", "n_averaged"}
+
+
 def _optional(key: str) -> bool:
-    """Whether a checkpoint may lack a tensor: the normalisation, or a counter that PyTorch 0.4.1 added."""
-    return key in ("mean", "std") or key.endswith("num_batches_tracked")
-
-
-def _by_order(network: Classifier, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """`state` under the network's own names, where the names differ but kinds and shapes agree one by one."""
-    wanted = {key: tensor for key, tensor in network.state_dict().items() if not _optional(key)}
-    given = {key: tensor for key, tensor in state.items() if not _optional(key)}
-    if wanted.keys() == given.keys() or len(wanted) != len(given):
-        return None
-
-    def kinds(tensors: Mapping[str, Tensor]) -> list[tuple[str, torch.Size]]:
-        return [(key.rpartition(".")[2], tensor.shape) for key, tensor in tensors.items()]
-
-    return dict(zip(wanted, given.values(), strict=True)) if kinds(wanted) == kinds(given) else None
+    """Whether a checkpoint may lack a tensor, or have it besides: a normalisation, a counter of batches or averages."""
+    return key.replace("/", ".").rpartition(".")[2] in _OPTIONAL
 
 
 def _fill(network: Classifier, state: Mapping[str, Tensor], source: str) -> None:
@@ -204,6 +258,10 @@ def _fill(network: Classifier, state: Mapping[str, Tensor], source: str) -> None
 
 def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
     for key, tensor in state.items():
+        if tensor.is_meta:
+            raise UserError(
+                f"{source}: {key!r} has a shape and no values", remedy="save the weights once they are loaded"
+            )
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
             raise UserError(

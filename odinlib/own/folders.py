@@ -1,58 +1,149 @@
 """Folders of images, as a network takes them."""
 
-from dataclasses import dataclass
+import collections
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
+from torch.utils.data import Dataset
 
-from odinlib.errors import Missing, UserError
+from odinlib.datasets import imagefiles, resample
+from odinlib.errors import Missing, UserError, check_choice
 
-_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
-
-
-@dataclass(frozen=True)
-class Folder:
-    """The images of a folder."""
-
-    names: list[str]  # relative to the folder, sorted
-    images: Tensor  # float32 [N, C, H, W] in [0, 1]
+FILTER = "bilinear-antialias"  # torchvision's, and what most networks were trained with
+Size = int | tuple[int, int]
 
 
-def read_folder(path: str | Path, size: int | None = None) -> Folder:
+class Folder(Dataset[Tensor]):
+    """The images below a folder, or of a list of files, decoded when they are asked for.
+
+    A data set as PyTorch has them: `folder[i]` is one image, float32 [C, H, W] in [0, 1], and a `DataLoader` will take
+    the whole; `batches` gives some at a time, `images` all of them at once.
+
+    Attributes:
+        names: of the files, relative to the folder, sorted.
+        channels: 1 or 3.
+        left_out: files that were not taken, counted by the reason.
+        remarks: what else is to be said of the files, in sentences.
+    """
+
+    def __init__(
+        self, files: Sequence[tuple[str, Path]], channels: int, resize: Size | None, crop: Size | None, filter: str
+    ) -> None:
+        self.names = [name for name, _ in files]
+        self.channels = channels
+        self.left_out: dict[str, int] = {}
+        self.remarks: list[str] = []
+        self._files = list(files)
+        self._change = resize, crop, filter
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> Tensor:
+        name, path = self._files[index]
+        pixels = imagefiles.read(path, name, channels=self.channels)
+        changed = torch.from_numpy(_changed(pixels, name, *self._change).transpose(2, 0, 1).copy())
+        return changed.clamp(0, 1) if changed.is_floating_point() else changed.float() / 255
+
+    def batches(self, size: int = 64) -> Iterator[Tensor]:
+        """The images in order, float32 [up to `size`, C, H, W]."""
+        for start in range(0, len(self), size):
+            yield torch.stack([self[index] for index in range(start, min(start + size, len(self)))])
+
+    @property
+    def images(self) -> Tensor:
+        """All images at once, float32 [N, C, H, W]."""
+        return torch.stack([self[index] for index in range(len(self))])
+
+    def take(self, indices: Iterable[int]) -> "Folder":
+        """The images of these indices, in their order."""
+        return Folder([self._files[index] for index in indices], self.channels, *self._change)
+
+    def told(self) -> str:
+        """What was taken, what was not and why, in a line."""
+        kind = "grey" if self.channels == 1 else "colour"
+        parts = [f"{len(self)} images ({kind})"]
+        if self.left_out:
+            listed = ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
+            parts.append(f"not taken: {listed}")
+        return "; ".join([*parts, *self.remarks])
+
+
+def read_folder(
+    path: str | Path,
+    size: Size | None = None,
+    *,
+    resize: Size | None = None,
+    crop: Size | None = None,
+    filter: str = FILTER,
+    channels: int | None = None,
+) -> Folder:
     """All images below a folder, in the order of their names, as a network takes them.
 
     Args:
-        path: the folder; images may lie in subfolders.
-        size: height and width that they are resized to (antialiased, bilinear); none: that of the first one.
+        path: the folder; images may lie in subfolders. Hidden files, links to folders and files that by their endings
+            are no images are left out, and counted in `left_out`.
+        size: height and width, or one number for both, that the whole image is brought to, proportions not kept.
+        resize: in its place, as torchvision's `Resize` has it: one number for the shorter side, proportions kept.
+        crop: the part in the middle that is cut out of that, as torchvision's `CenterCrop` has it.
+        filter: of `odinlib.datasets.resample.FILTERS`. ODIN's scores depend on it: take the network's own.
+        channels: 1 or 3, as the network takes them; none: 3, unless all images are grey.
 
     Raises:
-        UserError: no such folder, no image in it, or one that cannot be read, by name.
+        UserError: no such folder, no image in it, an image that cannot be read, by name, or images of several sizes
+            where none is asked for.
     """
     path = Path(path)
     if not path.is_dir():
-        raise Missing(f"{path} is not a folder", remedy="give the path of a folder of images")
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in _ENDINGS)
+        raise Missing(f"{imagefiles.shown(path)} is not a folder", remedy="give the path of a folder of images")
+    files, left_out = _below(path)
     if not files:
-        raise UserError(f"{path} holds no image", expected=f"files ending in {', '.join(sorted(_ENDINGS))}")
-    pictures: list[np.ndarray] = []
-    for file in files:
-        try:
-            with Image.open(file) as opened:
-                picture = opened.convert("L" if opened.mode in ("1", "L", "I", "I;16") else "RGB")
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"{file} cannot be read as an image ({error})", remedy="remove it or mend it") from error
-        side = size or (pictures[0].shape[0] if pictures else min(picture.size))
-        if picture.size != (side, side):
-            picture = picture.resize((side, side), Image.Resampling.BILINEAR)
-        pixels = np.asarray(picture)
-        pictures.append(pixels if pixels.ndim == 3 else pixels[..., None])
-    if len({pixels.shape for pixels in pictures}) > 1:
-        raise UserError(f"{path} holds grey and colour images", expected="one kind")
-    stacked = torch.from_numpy(np.stack(pictures).transpose(0, 3, 1, 2).copy())
-    return Folder([str(file.relative_to(path)) for file in files], stacked.float() / 255)
+        told = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+        what = f"{imagefiles.shown(path)} holds no image" + (f", but {told}" if told else "")
+        raise UserError(what, expected=f"files ending in {', '.join(sorted(imagefiles.ENDINGS))}")
+    found = read_files(files, size, resize=resize, crop=crop, filter=filter, channels=channels)
+    found.left_out = left_out
+    return found
+
+
+def read_files(
+    files: Sequence[tuple[str, Path]],
+    size: Size | None = None,
+    *,
+    resize: Size | None = None,
+    crop: Size | None = None,
+    filter: str = FILTER,
+    channels: int | None = None,
+) -> Folder:
+    """The images of these files, each with the name that it is to have; all else as in :func:`read_folder`."""
+    check_choice("filter", filter, resample.FILTERS)
+    if channels not in (None, 1, 3):
+        raise UserError(f"the network takes {channels} channels", expected="1 or 3 for images from files")
+    if size is not None and resize is not None:
+        raise UserError("size and resize are both given", expected="one of the two")
+    for name, value in (("size", size), ("resize", resize), ("crop", crop)):
+        if value is not None and min(_pair(value)) < 1:
+            raise UserError(f"{name} is {value}", expected="at least 1")
+    resize = _pair(size) if size is not None else resize
+    headers = [imagefiles.header(file, name) for name, file in files]
+    sizes = collections.Counter((one.height, one.width) for one in headers)
+    if resize is None and crop is None and len(sizes) > 1:
+        (height, width), (other_height, other_width) = list(sizes)[:2]
+        what = f"the images are of {len(sizes)} sizes, such as {width} x {height} and {other_width} x {other_height}"
+        raise UserError(what, remedy="give size, or resize and crop, as the network takes them")
+    found = Folder(files, channels or (1 if all(one.grey for one in headers) else 3), resize, crop, filter)
+    if frames := sum(one.frames for one in headers):
+        found.remarks.append(f"of {frames} with several pictures, such as animations, the first one")
+    if found.channels == 3 and (grey := sum(one.grey for one in headers)):
+        found.remarks.append(f"{grey} grey ones with three equal channels")
+    if found.channels == 1 and (colour := len(headers) - sum(one.grey for one in headers)):
+        found.remarks.append(f"{colour} of colour turned grey")
+    return found
 
 
 def write_folder(path: str | Path, images: np.ndarray) -> None:
@@ -61,3 +152,58 @@ def write_folder(path: str | Path, images: np.ndarray) -> None:
     path.mkdir(parents=True, exist_ok=True)
     for number, pixels in enumerate(images):
         Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path / f"{number:05d}.png")
+
+
+def _below(root: Path) -> tuple[list[tuple[str, Path]], dict[str, int]]:
+    """The image files below a folder, with their names in it, sorted; and how many others there are, by the reason."""
+    found: list[tuple[str, Path]] = []
+    left_out: collections.Counter[str] = collections.Counter()
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{imagefiles.shown(error.filename)} cannot be read ({error.strerror})") from error
+
+    for place, folders, names in os.walk(root, onerror=refuse):
+        inside = Path(place)
+        hidden = [name for name in folders if _is_hidden(name)]
+        links = [name for name in folders if name not in hidden and (inside / name).is_symlink()]
+        left_out["hidden folders"] += len(hidden)
+        left_out["links to folders"] += len(links)
+        folders[:] = [name for name in folders if name not in {*hidden, *links}]
+        for name in names:
+            if _is_hidden(name):
+                left_out["hidden"] += 1
+            elif imagefiles.is_image(Path(name)):
+                found.append(((inside / name).relative_to(root).as_posix(), inside / name))
+            else:
+                left_out[imagefiles.shown(Path(name).suffix.lower()) or "without an ending"] += 1
+    return sorted(found, key=lambda one: Path(one[0]).parts), dict(+left_out)
+
+
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _pair(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
+
+
+def _changed(pixels: np.ndarray, name: str, resize: Size | None, crop: Size | None, filter: str) -> np.ndarray:
+    """Pixels [H, W, C] brought to a size; the arithmetic of both steps is torchvision's."""
+    height, width = pixels.shape[:2]
+    if isinstance(resize, int):
+        short, long = resize, int(resize * max(height, width) / min(height, width))
+        resize = (short, long) if height <= width else (long, short)
+        if short * long > imagefiles.MAX_PIXELS:
+            what = f"{imagefiles.shown(name)} is {width} x {height}, which would become {resize[1]} x {resize[0]}"
+            raise UserError(what, remedy="cut it first, or give size in place of resize")
+    if resize is not None and resize != (height, width):
+        pixels = resample.resize(pixels, resize, filter)
+        height, width = resize
+    if crop is None:
+        return pixels
+    tall, wide = _pair(crop)
+    if height < tall or width < wide:
+        what = f"{imagefiles.shown(name)} is {width} x {height}, too small to cut {wide} x {tall} out of it"
+        raise UserError(what, remedy="give resize, at least as large as crop")
+    top, left = round((height - tall) / 2), round((width - wide) / 2)
+    return pixels[top : top + tall, left : left + wide]
