@@ -6,9 +6,11 @@
     snakemake --executor slurm --jobs 50 --config gpu=1 ...    the same on a cluster, with the executor's plugin installed
 
 What the jobs of the first two kinds make lies under results/ and is load-or-compute: a job that runs again finds its
-work done. A job runs again when its notebook, or a module of odinlib that it uses, has changed.
+work done. A job runs again when the contents or the time of its notebook, or of a module of odinlib that it uses, have
+changed. One Snakemake works here at a time, and another waits for it; options are in profiles/default/.
 """
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -17,16 +19,27 @@ from odinlib.book import graph, layout
 
 KIND = config.get("kind", "both")
 PAGES = sorted(path.stem for path in Path("notebooks").glob("*.ipynb"))
-BIN = Path(sys.executable).parent  # of the environment, which need not be activated
-ODIN = f"{sys.executable} -m odinlib.cli"
+PYTHON = shlex.quote(sys.executable)  # of the environment, which need not be activated
+ODIN = f"{PYTHON} -m odinlib.cli"
 CHOICE = "--profile {wildcards.profile} --network {wildcards.network} --id-set {wildcards.id_set}"
-DONE = f"{profiles.get('demo').folder.parent}/{{profile}}/.jobs/{{network}}+{{id_set}}"  # that a job is done
+JUPYTER_BOOK = f"{PYTHON} -c 'from jupyter_book.cli.main import main; main()'"
+RESULTS = str(profiles.get("demo").folder.parent).replace("{", "{{").replace("}", "}}")
+DONE = f"{RESULTS}/{{profile}}/.jobs/{{network}}+{{id_set}}"  # that a job is done
+# What a job is made of. Snakemake goes by times, and a copy may be newer than it says; so each job has, as a parameter,
+# one digest of the contents of these.
+TRAINING, RESPONDING = graph.reached(["odinlib.trained"]), graph.reached(["odinlib.record.respond"])
+FRAME = ["_config.yml", "odinlib/book/layout.py"]
+FRAME += [str(path) for folder in ("book", "book/_ext", "book/_static") for path in sorted(Path(folder).glob("*.*"))]
 GPU = int(config.get("gpu", 0))
 CLUSTER = {"mem_mb": 4000, "runtime": 720}  # what a job asks for where such things are asked: MB, and minutes
 
+if workflow.is_main_process and not workflow.dryrun:
+    graph.hold_the_lock()
+
 # One thread a job: two jobs on two cores are faster than one job on two threads. Their progress bars share a terminal,
-# so each is drawn now and then only.
-shell.prefix("export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-1}} TQDM_MININTERVAL=${{TQDM_MININTERVAL:-20}}; ")
+# so each is drawn now and then only; that all was stopped is said once, by whoever started this.
+SHARED = "OMP_NUM_THREADS=${{OMP_NUM_THREADS:-1}} TQDM_MININTERVAL=${{TQDM_MININTERVAL:-20}} ODINLIB_QUIET_STOP=1"
+shell.prefix(f"export {SHARED}; ")
 
 
 wildcard_constraints:
@@ -72,12 +85,14 @@ rule jobs:
 
 rule train:
     input:
-        graph.reached(["odinlib.trained"]),
+        TRAINING,
     output:
         touch(f"{DONE}.trained"),
     resources:
         gpu=GPU,
         **CLUSTER,
+    params:
+        contents=lambda wanted: graph.contents(TRAINING),
     message:
         "training {wildcards.network} on {wildcards.id_set}"
     shell:
@@ -86,13 +101,15 @@ rule train:
 
 rule respond:
     input:
-        graph.reached(["odinlib.record.respond"]),
+        RESPONDING,
         f"{DONE}.trained",
     output:
         touch(f"{DONE}.responded"),
     resources:
         gpu=GPU,
         **CLUSTER,
+    params:
+        contents=lambda wanted: graph.contents(RESPONDING),
     message:
         "asking {wildcards.network}, trained on {wildcards.id_set}, about all its sets"
     shell:
@@ -109,24 +126,24 @@ rule notebook:
         **CLUSTER,
     params:
         profile=lambda wanted: graph.profile_option(f"notebooks/{wanted.page}.ipynb", wanted.profile),
+        contents=lambda wanted: graph.contents([f"notebooks/{wanted.page}.ipynb", *needed(wanted.page, wanted.profile)]),
     message:
         "running {input.notebook} ({wildcards.profile})"
     shell:
-        "{ODIN} run -q {input.notebook} -o {output} {params.profile}"
+        "{ODIN} run -q {input.notebook:q} -o {output:q} {params.profile}"
 
 
 rule book:
     input:
         layout.pages(KIND, PAGES),
-        "_config.yml",
-        "odinlib/book/layout.py",
-        [str(path) for folder in ("book", "book/_ext", "book/_static") for path in Path(folder).glob("*.*")],
+        FRAME,
     output:
         "book/_build/html/index.html",
     params:
         kind=KIND,
+        contents=lambda wanted: graph.contents(FRAME),
     message:
         "rendering the book"
-    run:
-        toc = layout.lay_out(params.kind, Path())
-        shell(f"{BIN}/jupyter-book build book --path-output book --config _config.yml --toc {toc} -n -W --keep-going -q")
+    shell:
+        "toc=$({PYTHON} -m odinlib.book.layout {params.kind}) && {JUPYTER_BOOK} build book --path-output book"
+        ' --config _config.yml --toc "$toc" -n -W --keep-going -q'

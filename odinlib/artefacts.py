@@ -7,9 +7,14 @@ An artefact is one `.npz`: its arrays, and under `artefact` a JSON string with
 * `sha256`: the digest of the arrays and the configuration, checked on every read.
 
 A file whose digest or configuration does not match is never used.
+
+What a process that was killed leaves can be told from what a living one is making, on whatever machine: a file that is
+being written, and the lock of what is being made, are held by the system's own lock (`flock`), which ends with its
+process. `clear` removes the former; readers remove nothing.
 """
 
 import contextlib
+import contextvars
 import datetime
 import errno
 import fcntl
@@ -19,10 +24,12 @@ import io
 import json
 import os
 import platform
+import secrets
 import shutil
+import socket
 import subprocess
+import sys
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +37,12 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from odinlib.errors import UserError
+from odinlib.errors import UserError, in_words, reading
 
 Arrays = dict[str, np.ndarray]
 Config = Mapping[str, Any]
+_AGAIN = "delete it and run again"
+_MAX_BYTES = 2**31  # of an artefact's arrays: thirty times the largest here
 MANIFEST = "MANIFEST.json"  # of a folder of artefacts that are not to change any more
 
 
@@ -50,28 +59,51 @@ class Artefact:
     provenance: dict[str, Any]
 
 
+# --- Writing ----------------------------------------------------------------------------------------------------------
+
+
 @contextlib.contextmanager
 def write_atomically(path: str | Path) -> Iterator[BinaryIO]:
     """Open a binary file that appears at `path` whole, when the block ends, or not at all.
 
-    The bytes go to a temporary name in the same folder, are flushed to the disk, then renamed.
+    The bytes go to a temporary name in the same folder, are flushed to the disk, then renamed. What processes that were
+    killed have left in this folder of such files is removed.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if path.is_dir() or not path.name:
+        raise UserError(f"{path} is a folder", expected="the name of a file to write")
+    with _telling_of_writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial, file = _begin(path)
     try:
-        with _telling_of_writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
+        with _telling_of_writing(path), file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
             partial.replace(path)
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path.parent):
+            if entry.name.startswith(".") and entry.name.endswith(".partial"):
+                _remove_dead(Path(entry.path))
+
+
+def _begin(path: Path) -> tuple[Path, BinaryIO]:
+    """A new temporary file beside `path`, held while it is open; process numbers of several machines may be equal."""
+    while True:
+        partial = path.with_name(f".{path.name[:40]}.{secrets.token_hex(8)}.partial")
+        file = partial.open("xb")
+        held = True
+        with contextlib.suppress(OSError):  # a disk without locks; then nobody takes it for a dead one's either
+            held = _hold(file.fileno())
+        if held and _same_file(partial, file.fileno()):
+            return partial, file
+        file.close()  # somebody took it for a dead one's, in the moment before it was held
 
 
 @contextlib.contextmanager
@@ -80,13 +112,14 @@ def _telling_of_writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if isinstance(error.filename, str) and Path(error.filename).parent not in path.parents:
+            raise  # of another file, which was read meanwhile
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise UserError(f"no space left to write {path}", remedy="free some space and run again") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise UserError(
-                f"cannot write {path} ({error.strerror})", remedy="choose a folder you can write"
-            ) from error
-        raise
+        raise UserError(f"cannot write {path} ({in_words(error)})", remedy="choose a place you can write") from error
+
+
+# --- Artefacts --------------------------------------------------------------------------------------------------------
 
 
 def digest(config: Config) -> str:
@@ -111,69 +144,119 @@ def save(path: str | Path, arrays: Mapping[str, np.ndarray], config: Config, pro
             archive.writestr(member, buffer.getvalue(), zipfile.ZIP_DEFLATED)  # a ZipInfo stores, unless told
 
 
-def load_header(path: str | Path) -> dict[str, Any]:
-    """The configuration of an artefact, without reading its arrays: nothing is checked but that it can be read.
+def content(path: str | Path, sealed: str | None = None) -> bytes:
+    """The bytes of a recorded file: the one way in which artefacts, cards and manifests are read.
+
+    Args:
+        path: of the file.
+        sealed: the SHA-256 that it must have, see `sealed`.
 
     Raises:
         FileNotFoundError: there is no such file.
-        Refused: it is damaged.
+        Refused: it cannot be read, or is not the file that was sealed.
     """
-    with _refusing(Path(path)), np.load(path, allow_pickle=False) as file:
-        header: dict[str, Any] = json.loads(str(file["artefact"]))["config"]
-        return header
+    with reading(path, refusal=Refused):
+        found = Path(path).read_bytes()
+    if sealed is not None and hashlib.sha256(found).hexdigest() != sealed:
+        raise Refused(f"{path} is not the file in {MANIFEST}", remedy="restore it, or run `odin seal` if it is right")
+    return found
 
 
-def load(path: str | Path, config: Config | None = None) -> Artefact:
+def load_json(path: str | Path, sealed: str | None = None) -> dict[str, Any]:
+    """A recorded JSON file, such as a network's card; arguments and errors as of `content`."""
+    held = content(path, sealed)
+    with reading(path, "restore it, or delete it and run again", Refused):
+        found = json.loads(held)
+        if not isinstance(found, dict):
+            raise TypeError(f"it holds {type(found).__name__}, expected a mapping")
+        return found
+
+
+def load_header(path: str | Path, sealed: str | None = None) -> dict[str, Any]:
+    """The configuration of an artefact, without reading its arrays; arguments and errors as of `content`."""
+    with _read(path, sealed) as file:
+        return _header(file["artefact"])["config"]
+
+
+def load(path: str | Path, config: Config | None = None, sealed: str | None = None) -> Artefact:
     """Read an artefact, checking its digest and, where given, its configuration.
 
     Raises:
         FileNotFoundError: there is no such file.
-        Refused: the file is damaged or was made by another configuration.
+        Refused: the file is damaged, was made by another configuration, or is not the one that was sealed.
     """
-    path = Path(path)
-    with _refusing(path):
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        header = json.loads(str(arrays.pop("artefact")))
+    with _read(path, sealed) as file:
+        arrays = {name: file[name] for name in file.files}
+        header = _header(arrays.pop("artefact"))
         intact = header["sha256"] == _content_digest(arrays, header["config"])
     if not intact:
-        raise Refused(f"{path} does not match its recorded SHA-256", remedy="delete it and run again")
+        raise Refused(f"{path} does not match its recorded SHA-256", remedy=_AGAIN)
     if config is not None and (found := _difference(header["config"], json.loads(_canonical(config)))):
-        raise Refused(f"{path} was made by another configuration ({found})", remedy="delete it and run again")
+        raise Refused(f"{path} was made by another configuration ({found})", remedy=_AGAIN)
     return Artefact(arrays, header["config"], header["provenance"])
 
 
 @contextlib.contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged file raises into `Refused`."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, TypeError, EOFError, OSError) as error:
-        raise Refused(f"{path} is damaged ({error})", remedy="delete it and run again") from error
+def _read(path: str | Path, sealed: str | None) -> Iterator[Any]:
+    """The members of an artefact; whatever goes wrong with them is the file's damage."""
+    held = content(path, sealed)
+    with reading(path, _AGAIN, Refused), np.load(io.BytesIO(held), allow_pickle=False) as file:
+        if (size := sum(member.file_size for member in file.zip.infolist())) > _MAX_BYTES:
+            raise MemoryError(f"it holds {size} bytes")
+        yield file
+
+
+def _header(held: np.ndarray) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(str(held))
+    if not isinstance(found["config"], dict) or not isinstance(found["provenance"], dict):
+        raise TypeError("its header is no mapping")
+    return found
+
+
+# --- Two at once ------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def locked(path: str | Path) -> Iterator[None]:
-    """Hold the one right to make the artefact at `path`: another process that asks for it waits.
+    """Hold the one right to make what is at `path`: another process that asks for it waits, and says for whom.
 
-    The lock is one of the system's (`flock`) on a file beside the artefact, so that it ends with its process.
+    The lock is one of the system's (`flock`) on a file beside the artefact, so that it ends with its process, however
+    that ends and on whatever machine; the file says whose it is.
+
+    Raises:
+        UserError: the folder cannot be written, or its disk has no locks.
     """
-    lock = Path(path).with_name(f".{Path(path).name}.lock")
+    lock = _lock(Path(path))
     while True:
         with _telling_of_writing(lock):
             lock.parent.mkdir(parents=True, exist_ok=True)
-            opened = lock.open("w")
+            opened = lock.open("a+")
         with opened as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            with _telling_of_writing(lock):
+                if not _hold(file.fileno()):
+                    file.seek(0)
+                    print(f"waiting for {file.read() or 'another process'}, which makes {path}", file=sys.stderr)
+                    fcntl.flock(file, fcntl.LOCK_EX)
             if not _same_file(lock, file.fileno()):
                 continue  # whoever held it before has removed the file, and a third may have made a new one
+            with _telling_of_writing(lock):
+                file.truncate(0)
+                file.write(f"process {os.getpid()} on {socket.gethostname()}")
+                file.flush()
             try:
                 yield
                 return
             finally:
                 lock.unlink(missing_ok=True)
+
+
+def _hold(descriptor: int) -> bool:
+    """Take the system's lock of an open file, unless another process holds it."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _same_file(path: Path, descriptor: int) -> bool:
@@ -182,6 +265,47 @@ def _same_file(path: Path, descriptor: int) -> bool:
         return path.stat().st_ino == os.fstat(descriptor).st_ino
     except FileNotFoundError:
         return False
+
+
+def clear(folder: str | Path) -> Iterator[Path]:
+    """Remove what was begun under a folder and nobody is at: partial files, locks, shards and checkpoints.
+
+    Yields:
+        Each path that was removed.
+    """
+    for path in sorted(Path(folder).rglob("*")):
+        if path.name.startswith(".") and path.suffix in (".partial", ".lock"):
+            if _remove_dead(path):
+                yield path
+        elif path.suffix in (".shards", ".checkpoint"):
+            target = path.with_suffix("" if path.suffix == ".shards" else ".safetensors")
+            if _is_held(_lock(target)):
+                continue
+            with locked(target):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            yield path
+
+
+def _lock(path: Path) -> Path:
+    return path.with_name(f".{path.name}.lock")
+
+
+def _is_held(path: Path) -> bool:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        return not _hold(file.fileno())
+    return False
+
+
+def _remove_dead(path: Path) -> bool:
+    """Remove a file that no process holds; who takes hold of one looks whether it is still there."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        if _hold(file.fileno()) and _same_file(path, file.fileno()):
+            path.unlink()
+            return True
+    return False
+
+
+# --- A shard at a time ------------------------------------------------------------------------------------------------
 
 
 def in_shards(
@@ -235,26 +359,53 @@ def _shards(path: str | Path) -> Path:
     return path.with_name(f"{path.name}.shards")
 
 
-def check_sealed(path: str | Path, folder: str | Path) -> None:
-    """Refuse a file that its folder's manifest lists with another SHA-256.
+# --- The seal ---------------------------------------------------------------------------------------------------------
+
+_unsealed: contextvars.ContextVar[bool] = contextvars.ContextVar("unsealed", default=False)
+
+
+@contextlib.contextmanager
+def unsealed() -> Iterator[None]:
+    """While this lasts, what is read need not be what was sealed: for making a seal, and for checking one."""
+    token = _unsealed.set(True)
+    try:
+        yield
+    finally:
+        _unsealed.reset(token)
+
+
+def sealed(path: str | Path, folder: str | Path) -> str | None:
+    """The SHA-256 that the manifest of a folder has for a file in it; None where it has none.
 
     Raises:
-        Refused: it is not the file that was sealed.
+        Refused: the manifest is damaged.
     """
-    recorded = manifest(folder).get(Path(path).relative_to(folder).as_posix())
-    if recorded and Path(path).exists() and file_digest(path) != recorded["sha256"]:
-        raise Refused(f"{path} is not the file in {MANIFEST}", remedy="restore it, or run `odin seal` if it is right")
+    recorded = None if _unsealed.get() else manifest(folder).get(Path(path).relative_to(folder).as_posix())
+    return recorded["sha256"] if recorded else None
 
 
 def manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
-    """What the manifest of a folder says of each file, by its path in there: sha256, bytes. Empty without one."""
+    """What the manifest of a folder says of each file, by its path in there: sha256, bytes. Empty without one.
+
+    Raises:
+        Refused: it is damaged.
+    """
+    path = Path(folder) / MANIFEST
     try:
-        files: dict[str, dict[str, Any]] = json.loads((Path(folder) / MANIFEST).read_text())["files"]
-        return files
+        found = path.stat()
     except FileNotFoundError:
         return {}
-    except (ValueError, KeyError, TypeError) as error:
-        raise Refused(f"{Path(folder) / MANIFEST} is damaged ({error!r})", remedy="restore it") from error
+    return _manifest(path, found.st_mtime_ns, found.st_size, found.st_ino)
+
+
+@functools.lru_cache(maxsize=8)
+def _manifest(path: Path, changed: int, size: int, place: int) -> dict[str, dict[str, Any]]:
+    with reading(path, "restore it", Refused):
+        files: dict[str, dict[str, Any]] = load_json(path)["files"]
+        for name, entry in files.items():
+            if not isinstance(entry["sha256"], str) or not isinstance(entry["bytes"], int):
+                raise TypeError(f"its entry {name!r} has no SHA-256")
+        return files
 
 
 def file_digest(path: str | Path) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 import odinlib
+from odinlib import artefacts
+from odinlib.edge import Command
 from odinlib.errors import Missing, UserError, check_choice
 
 if TYPE_CHECKING:
@@ -14,17 +16,10 @@ if TYPE_CHECKING:
 
 
 class Group(click.Group):
-    """A group whose commands tell a user's mistake in one line on stderr, with exit status 1."""
+    """A group whose commands, and whose groups' commands, end in one line."""
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
-        except KeyboardInterrupt:
-            click.echo("stopped; the same command goes on from here", err=True)
-            ctx.exit(130)
+    command_class = Command
+    group_class = type
 
 
 @click.group(cls=Group)
@@ -78,7 +73,7 @@ def data_prepare(ctx: click.Context, name: str, options: tuple[str, ...]) -> Non
     ctx.exit(script.main.main(list(options), f"odin data prepare {name}", standalone_mode=False) or 0)
 
 
-@data.command("sheet")
+@data.command("sheet", kept="no sheet is written; run it again")
 @click.argument("name")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The PNG to write.")
 @click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
@@ -97,7 +92,7 @@ def data_sheet(name: str, output: Path, split: str, seed: int) -> None:
 # --- pages and the book -----------------------------------------------------------------------------------------------
 
 
-@main.command()
+@main.command(kept="nothing is written but results that were whole; run it again")
 @click.argument("page", type=click.Path(path_type=Path))
 @click.option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="Lists as '[a, b]'.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The executed notebook.  [default: build/runs/]")
@@ -112,7 +107,7 @@ def run(page: Path, parameter: tuple[tuple[str, str], ...], output: Path | None,
     click.echo(output)
 
 
-@main.command()
+@main.command(kept="pages and results that are whole are kept; the same command goes on")
 @click.option("--only", help="`record`: the pages from the record alone; `demo`: those computed here alone.")
 @click.option("--cores", type=click.IntRange(1), help="Jobs at a time.  [default: as many as there are cores]")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
@@ -191,7 +186,7 @@ def _each(
         raise Missing(f"could not do {', '.join(missing)}", remedy="`odin status` says what they need")
 
 
-@main.command()
+@main.command(kept="whole epochs are kept; the same command goes on after the last one")
 @_chosen
 @click.option("--seed", type=click.IntRange(0), help="Of the weights and the batches; another one gets its own file.")
 def train(profile: str, everything: bool, device: str | None, seed: int | None, **chosen: str | None) -> None:
@@ -201,7 +196,7 @@ def train(profile: str, everything: bool, device: str | None, seed: int | None, 
     run = profiles.configure(profile, compute=True, device=device, seed=seed)
 
     def work(of: "Trained") -> Iterator[str]:
-        trained.network(of)
+        trained.train(of)
         accuracy = trained.card(of).get("accuracy")
         told = "" if accuracy is None else f": test accuracy {100 * accuracy:.2f} %"
         yield f"{trained.path(of)}{told}"
@@ -209,7 +204,7 @@ def train(profile: str, everything: bool, device: str | None, seed: int | None, 
     _each(run, (chosen["network"], chosen["id_set"], chosen["training"]), everything, work)
 
 
-@main.command()
+@main.command(kept="what is finished is kept, to a shard of 250 images; the same command goes on")
 @_chosen
 @click.option("--set", "sets", multiple=True, metavar="SET", help="This set only; more than once for several.")
 @click.option("--at", nargs=2, type=float, multiple=True, metavar="T EPSILON", help="Scores at this setting only.")
@@ -233,7 +228,7 @@ def respond(
     _each(run, names, everything, lambda of: record.respond(of, sets or None, at))
 
 
-@main.command("import-weights")
+@main.command("import-weights", kept="nothing is brought in; run it again")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--network", required=True, help="Its architecture, such as densenet-bc-100-12.")
 @click.option("--id-set", required=True, help="What it was trained on.")
@@ -284,7 +279,7 @@ def status(profile: str, coverage: bool) -> None:
     click.echo(f"engine: {engines.in_use()}")
 
 
-@main.command()
+@main.command(kept="the seal is the one that was there; run it again")
 @_profile("paper")
 def seal(profile: str) -> None:
     """Write the record's tables and its manifest, MANIFEST.json."""
@@ -309,21 +304,39 @@ def verify(profile: str) -> None:
     click.echo(f"{chosen.folder} is as it was sealed, and its tables follow from it")
 
 
+@main.command(kept="what is removed is removed; the same command goes on")
+@_profile("demo")
+@click.option("--data", is_flag=True, help="Of the prepared sets instead of the profile's results.")
+def clean(profile: str, data: bool) -> None:
+    """Remove what was begun and nobody is at: partial files, shards, checkpoints. They would be begun anew."""
+    from odinlib import profiles
+    from odinlib.datasets import prepared
+
+    folder = prepared.data_dir() if data else profiles.get(profile).folder
+    removed = 0
+    for path in artefacts.clear(folder):
+        click.echo(f"removed {path}")
+        removed += 1
+    if not removed:
+        click.echo(f"nothing was left in {folder}")
+
+
 @main.group("record")
 def record_group() -> None:
     """The record's files themselves."""
 
 
-@record_group.command("migrate")
+@record_group.command("migrate", kept="files that are done are kept; the same command goes on")
 @_profile("paper")
 def record_migrate(profile: str) -> None:
     """Write the headers of an older record anew; its arrays keep their bytes. `odin seal` follows."""
     from odinlib import profiles, record
 
-    lines = list(record.migrate(profiles.get(profile)))
-    for line in lines:
+    count = 0
+    for line in record.migrate(profiles.get(profile)):
         click.echo(line)
-    click.echo(f"{len(lines)} files were written anew" if lines else "nothing to migrate")
+        count += 1
+    click.echo(f"{count} files were written anew" if count else "nothing to migrate")
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

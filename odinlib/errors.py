@@ -1,8 +1,20 @@
-"""One exception for a user's mistake: what is wrong, what was expected, what to do."""
+"""One exception for a user's mistake: what is wrong, what was expected, what to do.
 
+What comes from outside (files, disks, other people's libraries) becomes one too: `reading` at the door of a file, and
+`told` at the edge of the program, for what no door has named.
+"""
+
+import contextlib
 import difflib
+import errno
 import math
-from collections.abc import Iterable
+import os
+import re
+import stat
+import tempfile
+import traceback
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -23,11 +35,16 @@ class UserError(Exception):
             parts.append(f"expected {expected}")
         if remedy:
             parts.append(remedy)
-        super().__init__("; ".join(parts).replace("\n", " "))
+        super().__init__(_one_line("; ".join(parts)))
 
     def _render_traceback_(self) -> list[str]:
         """IPython's hook: a notebook shows the one line and no frames."""
         return [f"{type(self).__name__}: {self}"]
+
+
+def _one_line(text: str) -> str:
+    """Text as one line that a terminal cannot take for commands: of a file's name or header anything may come."""
+    return "".join(one if one.isprintable() else " " if one.isspace() else ascii(one)[1:-1] for one in text)
 
 
 def need(reason: str) -> str:
@@ -91,3 +108,78 @@ def check_number(
 
 class Missing(UserError):
     """Something is not there (data, weights, a record): a page says so and goes on with what there is."""
+
+
+# --- What comes from outside ------------------------------------------------------------------------------------------
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|Unable to allocate", re.IGNORECASE)
+
+
+@contextlib.contextmanager
+def reading(path: str | Path, remedy: str | None = None, refusal: type[UserError] = UserError) -> Iterator[None]:
+    """What reading a damaged, foreign or hostile file raises, and that is nearly anything, told in one line.
+
+    Args:
+        path: of the file.
+        remedy: what to do about it.
+        refusal: the kind of `UserError`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: it is no regular file, so that nothing waits for a pipe; or whatever else is raised meanwhile.
+    """
+    try:
+        kind = Path(path).stat().st_mode
+        if not stat.S_ISREG(kind):
+            found = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
+            raise refusal(f"{path} is {found}", expected="a file")
+        yield
+    except (FileNotFoundError, UserError):
+        raise
+    except PermissionError as error:
+        raise refusal(f"{path} cannot be read ({in_words(error)})") from error
+    except Exception as error:
+        raise refusal(f"{path} is damaged ({in_words(error)})", remedy=remedy) from error
+
+
+def in_words(error: BaseException) -> str:
+    """What an exception of others says, short, and without the path that the line has already."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = f"it lacks {error}" if isinstance(error, KeyError) else str(error).strip()
+    text = _one_line(text or type(error).__name__)
+    return text if len(text) <= 200 else f"{text[:200]} ..."
+
+
+def told(error: BaseException) -> UserError | None:
+    """An exception of the outside world in one line with its path; None for one that this package does not know.
+
+    >>> print(told(IsADirectoryError(errno.EISDIR, "Is a directory", "notes")))
+    notes: Is a directory; expected another file or folder
+    """
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, OSError) and error.errno in _FULL:
+        place = f" to write {os.fsdecode(error.filename)}" if isinstance(error.filename, str | bytes) else ""
+        return UserError(f"no space left{place}", remedy="free some space and run again")
+    if isinstance(error, OSError) and isinstance(error.filename, str | bytes):
+        return UserError(f"{os.fsdecode(error.filename)}: {in_words(error)}", expected="another file or folder")
+    if isinstance(error, OSError):
+        return UserError(in_words(error))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error))):
+        return UserError(f"this takes more memory than there is ({in_words(error)})", remedy="ask for less at a time")
+    return None
+
+
+def logged(error: BaseException) -> UserError:
+    """An exception that nobody foresaw, in one line; where it came from is written to a file that the line names."""
+    what = f"{type(error).__name__}: {in_words(error)}"
+    lines = traceback.format_exception(error)
+    try:
+        descriptor, name = tempfile.mkstemp(prefix="odin-", suffix=".log")
+        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(lines)
+    except OSError as full:  # the one line is all that is left
+        return UserError(what, remedy=f"where it came from could not be written ({in_words(full)})")
+    return UserError(what, remedy=f"this is a mistake of the program: {name} tells where it came from")

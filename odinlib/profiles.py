@@ -78,6 +78,14 @@ class Profile:
         root = os.environ.get("ODINLIB_RESULTS")
         return (Path(root) if root else Path(__file__).resolve().parent.parent / "results") / self.name
 
+    def sealed(self, path: Path) -> str | None:
+        """The SHA-256 that a file which is only read must have; None where it is not sealed, or may be made anew.
+
+        Raises:
+            Refused: the manifest is damaged.
+        """
+        return None if self.compute else artefacts.sealed(path, self.folder)
+
     def recipe(self, network: str) -> Recipe:
         """How `network` is trained: its own entry, or the one of the first network of the same family."""
         family = network.partition("-")[0]

@@ -46,6 +46,22 @@ def trainings(profile: Profile, network: str, id_set: str) -> list[Trained]:
     return [own, *(dataclasses.replace(own, training=one) for one in others if one != own.training)]
 
 
+def train(of: Trained) -> None:
+    """Train a network unless it is there, and remove what a training that was killed at its end has left.
+
+    Raises:
+        Missing: as of `network`.
+    """
+    network(of)
+    if _checkpoint(of).exists():
+        with artefacts.locked(path(of)):
+            _checkpoint(of).unlink(missing_ok=True)
+
+
+def _checkpoint(of: Trained) -> Path:
+    return path(of).with_suffix(".checkpoint")
+
+
 def fast_network(of: Trained, engine: str | None = None) -> nn.Module:
     """The network in the form that gives the same numbers soonest, or in that of a named engine."""
     return _fast(network(of), engine)
@@ -60,7 +76,10 @@ def card(of: Trained) -> dict[str, Any]:
     found = path(of).with_suffix(".json")
     if not found.exists():
         network(of)
-    content: dict[str, Any] = json.loads(found.read_text())
+    content = artefacts.load_json(found, of.profile.sealed(found))
+    for key in ("classes", "sha256"):
+        if key not in content:
+            raise artefacts.Refused(f"card {found} has no {key!r}", remedy="restore it, or delete it and run again")
     return content
 
 
@@ -111,7 +130,7 @@ def _train_now(of: Trained, train_set: datasets.ImageSet, test_set: datasets.Ima
     )
     recipe = profile.recipe(of.network)
     start = time.perf_counter()
-    checkpoint = where.with_suffix(".checkpoint")
+    checkpoint = _checkpoint(of)
     training.train(made, train_set, recipe, seed=profile.seed, checkpoint=checkpoint, device=profile.device)
     told = {
         "id_set": of.id_set,

@@ -1,13 +1,15 @@
 """Running a page with papermill: its parameters are checked first, and the outcome is whole or none."""
 
+import contextlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from odinlib import artefacts
 from odinlib.book import parameters
-from odinlib.errors import UserError
+from odinlib.errors import UserError, in_words
 
 
 def execute(
@@ -22,31 +24,50 @@ def execute(
         progress: show papermill's bar over the cells.
 
     Raises:
-        UserError: no such notebook, a wrong parameter, or a user's mistake that the notebook itself found.
-        papermill.PapermillExecutionError: a cell failed for another reason.
+        UserError: no such notebook, a wrong parameter, an output that cannot be written, or a cell that failed.
     """
     import papermill
+    from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
     source, output = Path(notebook), Path(output)
     values = parameters.check(parameters.declared(source), given or {})
+    if output.exists() and output.samefile(source):
+        raise UserError(f"{output} is the page itself", expected="another file for what it gives")
     # With these set, Jupyter might start another environment's Python instead of this one.
     for variable in ("JUPYTER_PATH", "JUPYTER_PREFER_ENV_PATH"):
         os.environ.pop(variable, None)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.stem}.{os.getpid()}.partial.ipynb")
-    # The kernel is spoken to through files: ports are open to others, and two kernels may be given the same one.
-    with tempfile.TemporaryDirectory() as sockets:
-        local = Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"})
+    # What cannot be written is told now, and not after the whole run.
+    with artefacts.write_atomically(output) as file, _short_folder() as folder:
+        made = folder / "page.ipynb"
+        # The kernel is spoken to through files: ports are open to others, and two kernels may be given the same one.
+        local = Config(KernelManager={"transport": "ipc", "ip": f"{folder}/kernel"})
         try:
             papermill.execute_notebook(
-                source, partial, {name: values[name] for name in given or {}}, progress_bar=progress, config=local
+                source,
+                made,
+                {name: values[name] for name in given or {}},
+                progress_bar=progress,
+                config=local,
+                extra_arguments=["--IPKernelApp.log_level=50"],  # it is interrupted at its end, and would say so
             )
-            partial.replace(output)
+            file.write(made.read_bytes())
         except papermill.PapermillExecutionError as error:
-            partial.replace(output.with_suffix(".failed.ipynb"))
+            failed = output.with_suffix(".failed.ipynb")
+            with artefacts.write_atomically(failed) as kept:
+                kept.write(made.read_bytes())
             if len(error.traceback) == 1:  # a UserError has told it in one line, see its `_render_traceback_`
                 raise UserError(f"{source.name}: {error.evalue}") from None
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
+            what = in_words(Exception(error.evalue))
+            raise UserError(f"{source.name}: {error.ename}: {what}", remedy=f"{failed} shows where") from error
+        except DeadKernelError as error:
+            remedy = "it may have needed more memory than there is: ask for less at a time"
+            raise UserError(f"{source.name}: its kernel died", remedy=remedy) from error
+
+
+@contextlib.contextmanager
+def _short_folder() -> Iterator[Path]:
+    """A temporary folder in whose files one can speak to a kernel: their paths have at most 107 bytes."""
+    base = tempfile.gettempdir()
+    with tempfile.TemporaryDirectory(prefix="odin-", dir=base if len(os.fsencode(base)) < 64 else "/tmp") as folder:
+        yield Path(folder)

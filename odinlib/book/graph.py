@@ -4,16 +4,23 @@ A page depends on its notebook and on the modules of this package that the noteb
 """
 
 import ast
+import atexit
+import contextlib
 import functools
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from odinlib import artefacts
 from odinlib.book import layout
 from odinlib.errors import UserError, check_choice
 
+_PATIENCE = 30.0  # seconds that interrupted jobs have for cleaning up
 _PACKAGE = Path(__file__).resolve().parent.parent
 #: Its own imports serve to look at the types of a profile's fields; no number on a page depends on them.
 _LEAVES = {"odinlib.book.page", "odinlib.book.parameters"}
@@ -79,22 +86,50 @@ def make_book(kind: str = "both", cores: int | None = None, *, dry_run: bool = F
     Raises:
         UserError: there is no Snakefile here, or a job failed.
     """
-    import fcntl
-
     root = _PACKAGE.parent
     if not (root / "Snakefile").is_file():
         raise UserError("the Snakefile is not beside odinlib", remedy="run it from a checkout of the project")
     chosen = f"kind={check_choice('kind', kind, layout.KINDS)}"
     command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", chosen]
-    # Snakemake's own lock outlives a process that was killed; this one does not.
-    command += ["--nolock", "--rerun-incomplete", "--quiet", "host", "reason", *(["--dry-run"] if dry_run else [])]
-    (root / "build").mkdir(exist_ok=True)
-    with (root / "build" / "book.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        done = subprocess.run(command, cwd=root, check=False)
-    if done.returncode:
+    command += ["--dry-run"] if dry_run else []
+    # A session of its own, so that a terminal's Ctrl-C reaches Snakemake and its jobs through this process alone.
+    with subprocess.Popen(command, cwd=root, start_new_session=True) as running:
+        try:
+            status = running.wait()
+        except BaseException:
+            _end(running)
+            raise
+    if status:
         raise UserError("the book was not made", remedy="the job that failed is named above")
     return root / "book" / "_build" / "html" / "index.html"
+
+
+def _end(running: subprocess.Popen[bytes]) -> None:
+    """End Snakemake at once, which would tell of each of its jobs, and interrupt the jobs, which clean up."""
+    running.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGINT)
+        for _ in range(int(_PATIENCE / 0.1)):
+            time.sleep(0.1)
+            running.poll()  # the group is there as long as nobody has asked how its first process ended
+            os.killpg(running.pid, 0)
+        os.killpg(running.pid, signal.SIGKILL)
+
+
+def hold_the_lock() -> None:
+    """Have this process make the book alone until it ends; one that comes later waits, and says so.
+
+    It is Snakemake itself that holds it, whoever started it and whatever became of that process.
+    """
+    held = contextlib.ExitStack()
+    held.enter_context(artefacts.locked(_PACKAGE.parent / "build" / "book"))
+    atexit.register(held.close)
+
+
+def contents(paths: Iterable[str | Path]) -> str:
+    """One digest of the contents of files, for Snakemake, which goes by their times alone: a copy keeps an old one."""
+    found = sorted((str(path), artefacts.file_digest(path)) for path in paths if Path(path).is_file())
+    return artefacts.digest({"files": found})
 
 
 def profile_option(page: str | Path, profile: str) -> str:

@@ -8,6 +8,7 @@ unique in a book, so there they all begin with `live-`; `book/_ext/papernumbers.
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,7 @@ def _write(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not path.exists() or path.read_text(encoding="utf-8") != text:
         path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    print(lay_out(sys.argv[1], Path()))

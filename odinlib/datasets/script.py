@@ -11,18 +11,10 @@ from typing import Any
 import click
 
 from odinlib.datasets import jpeg, resample
+from odinlib.edge import Command
 from odinlib.errors import UserError
 
-
-class Command(click.Command):
-    """A command whose user errors are one line on stderr and exit status 1."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except UserError as error:
-            click.echo(f"error: {error}", err=True)
-            ctx.exit(1)
+_KEPT = "sets that are whole are kept, and what has been fetched; the same command goes on"
 
 
 def command(
@@ -38,7 +30,7 @@ def command(
     """
 
     def decorate(function: Callable[..., None]) -> click.Command:
-        made = click.command(cls=Command)(_as_released(function) if released else function)
+        made: click.Command = click.command(cls=Command, kept=_KEPT)(_as_released(function) if released else function)
         if seed:
             made = click.option(
                 "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn."

@@ -3,7 +3,6 @@
 Each pair of sets is an artefact, distances/<id set>/<set>.npz, see `odinlib.store`.
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
@@ -104,27 +103,40 @@ def distance(
         )
         return {name: np.array(value) for name, value in dataclasses.asdict(found).items()}
 
-    try:
-        held = artefacts.load(where, config).arrays
-    except (FileNotFoundError, artefacts.Refused) as why:
+    held = _recorded(profile, where, config)
+    if held is None:
         if not profile.compute:
-            if isinstance(why, artefacts.Refused):
-                raise
             remedy = "appendix G's page makes it with `-p compute True` where the images are"
-            raise Missing(f"{where} is not recorded", remedy=remedy) from None
-        start = time.perf_counter()
-        held = dict(compute())
+            raise Missing(f"{where} is not recorded", remedy=remedy)
         with artefacts.locked(where):
-            artefacts.save(where, held, config, artefacts.provenance(seconds=time.perf_counter() - start))
+            held = _recorded(profile, where, config)  # another process may have made it meanwhile
+            if held is None:
+                start = time.perf_counter()
+                held = dict(compute())
+                artefacts.save(where, held, config, artefacts.provenance(seconds=time.perf_counter() - start))
     return Distance(**{name: value.item() for name, value in held.items()})
+
+
+def _recorded(profile: Profile, where: Path, config: Mapping[str, Any]) -> artefacts.Arrays | None:
+    """The numbers of a distance; None where they are not there, or are damaged and will be made anew."""
+    try:
+        held = artefacts.load(where, config, profile.sealed(where)).arrays
+        for name in Distance.__dataclass_fields__:
+            if name not in held or held[name].size != 1:
+                raise artefacts.Refused(f"{where} has no {name}", remedy="delete it and run again")
+        return {name: held[name] for name in Distance.__dataclass_fields__}
+    except FileNotFoundError:
+        return None
+    except artefacts.Refused:
+        if not profile.compute:
+            raise
+        return None
 
 
 def is_recorded(profile: Profile, id_set: str, ood_set: str) -> bool:
     """Whether the distance between two sets is there, with the usual options."""
     where, config = _path_and_config(profile, id_set, ood_set)
-    with contextlib.suppress(FileNotFoundError):
-        return bool(artefacts.load(where, config).arrays)
-    return False
+    return _recorded(profile, where, config) is not None
 
 
 def _path_and_config(

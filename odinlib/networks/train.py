@@ -23,6 +23,7 @@ import json
 import math
 import os
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ from tqdm import tqdm
 
 from odinlib import devices
 from odinlib.artefacts import write_atomically
-from odinlib.errors import UserError, check_choice, check_number
+from odinlib.errors import UserError, check_choice, check_number, reading
 from odinlib.networks.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -272,11 +273,12 @@ class _State:
         if path is None or not Path(path).exists():
             return []
         remedy = "delete it to train anew"
-        try:
+        with reading(path, remedy):
+            with zipfile.ZipFile(path) as archive:
+                if (damaged := archive.testzip()) is not None:  # which torch.load does not look at
+                    raise ValueError(f"the sum of {damaged} is wrong")
             content = torch.load(path, map_location="cpu", weights_only=True)
             identity = json.loads(content["identity"])
-        except Exception as error:  # torch.load raises many kinds for a file that is not whole
-            raise UserError(f"checkpoint {path} is damaged", remedy=remedy) from error
         for key, value in json.loads(json.dumps(self.identity)).items():
             if identity.get(key) != value:
                 raise UserError(
@@ -284,11 +286,12 @@ class _State:
                     expected=repr(value),
                     remedy=remedy,
                 )
-        self.network.load_state_dict(content["network"])
-        self.optimiser.load_state_dict(content["optimiser"])
-        self.generator.set_state(content["generator"])
-        history: History = content["history"]
-        return history
+        with reading(path, remedy):
+            self.network.load_state_dict(content["network"])
+            self.optimiser.load_state_dict(content["optimiser"])
+            self.generator.set_state(content["generator"])
+            history: History = content["history"]
+            return history
 
 
 def _identity(

@@ -10,6 +10,7 @@ Checking needs neither images nor weights, only the record.
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import json
 import re
@@ -19,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 
-from odinlib import artefacts, experiments, store
+from odinlib import artefacts, errors, experiments, store
 from odinlib.artefacts import MANIFEST, Artefact
 from odinlib.errors import Missing, UserError
 from odinlib.measure.distances import distance
@@ -69,40 +70,64 @@ TABLES: dict[str, Callable[[Profile], pd.DataFrame]] = {
 def seal(profile: Profile) -> Iterator[str]:
     """Write the tables and the manifest of what is recorded, yielding a line for each file written.
 
-    While this goes on, and if it fails, there is no manifest: the record is not sealed.
+    All is computed before anything is written, and the manifest comes last: until then the record is sealed as it was,
+    and what was changed since is not read. Interrupted, the same command does it again.
 
     Raises:
+        Missing: nothing is recorded.
         UserError: an artefact is damaged or of another configuration.
     """
-    reading = dataclasses.replace(profile, compute=False)
-    (profile.folder / MANIFEST).unlink(missing_ok=True)
-    problems = list(_artefact_problems(reading, set()))
-    if problems:
-        raise UserError(f"the record cannot be sealed: {problems[0]}", remedy="`odin verify` names every problem")
-    told = {key: getattr(profile, key) for key in ("tpr", "holdout", "images", "split", "seed", "resamples")}
-    for name, measure in TABLES.items():
-        frame = measure(reading)
-        path = profile.folder / "tables" / f"{name}.csv"
-        with contextlib.suppress(OSError, ValueError):  # a table that is not there or cannot be read is written
-            if not _differences(pd.read_csv(path), frame):
-                continue
-        if frame.empty:
-            path.unlink(missing_ok=True)
-            continue
-        with artefacts.write_atomically(path) as file:
-            file.write(_csv(frame).encode())
-        about = {"table": name, "profile": profile.name, **told, **artefacts.provenance()}
-        with artefacts.write_atomically(path.with_suffix(".json")) as file:
-            file.write((json.dumps(about, indent=2) + "\n").encode())
-        yield f"{path}: {len(frame)} rows"
-    sums: dict[str, dict[str, Any]] = {
-        path: {"sha256": artefacts.file_digest(profile.folder / path), "bytes": (profile.folder / path).stat().st_size}
-        for path in _files(profile.folder)
-    }
-    with artefacts.write_atomically(profile.folder / MANIFEST) as file:
-        file.write((json.dumps({"profile": profile.name, "files": sums}, indent=1) + "\n").encode())
+    _check_there(profile)
+    with artefacts.locked(profile.folder / MANIFEST), artefacts.unsealed():
+        reading = dataclasses.replace(profile, compute=False)
+        problems = list(_artefact_problems(reading, set()))
+        if problems:
+            raise UserError(f"the record cannot be sealed: {problems[0]}", remedy="`odin verify` names every problem")
+        told = {key: getattr(profile, key) for key in ("tpr", "holdout", "images", "split", "seed", "resamples")}
+        frames = {name: measure(reading) for name, measure in TABLES.items()}
+        for name, frame in frames.items():
+            path = profile.folder / "tables" / f"{name}.csv"
+            if frame.empty:
+                for gone in (path, path.with_suffix(".json")):
+                    gone.unlink(missing_ok=True)
+            elif not _stands(path, frame):
+                about = {"table": name, "profile": profile.name, **told, **artefacts.provenance()}
+                # The table last: one that agrees has its explanation beside it.
+                _write(path.with_suffix(".json"), json.dumps(about, indent=2) + "\n")
+                _write(path, _csv(frame))
+                yield f"{path}: {len(frame)} rows"
+        sums: dict[str, dict[str, Any]] = {}
+        for file in _files(profile.folder):
+            held = artefacts.content(profile.folder / file)
+            sums[file] = {"sha256": hashlib.sha256(held).hexdigest(), "bytes": len(held)}
+        _write(profile.folder / MANIFEST, json.dumps({"profile": profile.name, "files": sums}, indent=1) + "\n")
     total = sum(entry["bytes"] for entry in sums.values())
     yield f"{profile.folder / MANIFEST}: {len(sums)} files, {total / 1e6:.1f} MB"
+
+
+def _check_there(profile: Profile) -> None:
+    if not profile.folder.is_dir() or not _files(profile.folder):
+        raise Missing(f"nothing is recorded in {profile.folder}", remedy="`odin respond --all`, then `odin seal`")
+
+
+def _stands(path: Path, frame: pd.DataFrame) -> bool:
+    """Whether a table is there as it would be written, and what explains it beside it."""
+    try:
+        about = artefacts.load_json(path.with_suffix(".json"))
+        return about.get("table") == path.stem and not _differences(_read_table(path), frame)
+    except (FileNotFoundError, UserError):
+        return False
+
+
+def _read_table(path: Path) -> pd.DataFrame:
+    held = artefacts.content(path)
+    with errors.reading(path, "`odin seal` writes it anew"):
+        return pd.read_csv(io.BytesIO(held))
+
+
+def _write(path: Path, text: str) -> None:
+    with artefacts.write_atomically(path) as file:
+        file.write(text.encode())
 
 
 def _csv(frame: pd.DataFrame) -> str:
@@ -122,8 +147,8 @@ def _files(folder: Path) -> list[str]:
 def _is_foreign(path: Path) -> bool:
     if path.suffix != ".safetensors":
         return False
-    with contextlib.suppress(OSError, ValueError):
-        return "source_sha256" in json.loads(path.with_suffix(".json").read_text())
+    with contextlib.suppress(FileNotFoundError, UserError):
+        return "source_sha256" in artefacts.load_json(path.with_suffix(".json"))
     return False
 
 
@@ -140,10 +165,12 @@ def verify(profile: Profile) -> list[str]:
         Missing: nothing is recorded.
     """
     reading = dataclasses.replace(profile, compute=False)
-    if not profile.folder.is_dir() or not _files(profile.folder):
-        raise Missing(f"nothing is recorded in {profile.folder}", remedy="`odin respond --all`, then `odin seal`")
+    _check_there(profile)
     named: set[str] = set()
-    problems = list(_manifest_problems(profile.folder, named))
+    try:
+        problems = list(_manifest_problems(profile.folder, named))
+    except artefacts.Refused as damaged:  # then nothing can be held against it
+        return [str(damaged)]
     problems += _artefact_problems(reading, named)
     return problems + list(_table_problems(reading, not problems))
 
@@ -152,11 +179,7 @@ def _manifest_problems(folder: Path, named: set[str]) -> Iterator[str]:
     if not (folder / MANIFEST).exists():
         yield f"{MANIFEST} is not there; `odin seal` writes it"
         return
-    try:
-        recorded = artefacts.manifest(folder)
-    except UserError as error:
-        yield str(error)
-        return
+    recorded = artefacts.manifest(folder)
     there = set(_files(folder))
     for path in sorted(recorded.keys() | there):
         if path not in there:
@@ -186,17 +209,19 @@ def _artefact_problems(profile: Profile, named: set[str]) -> Iterator[str]:
             elif file.suffix == ".safetensors":
                 weights.load_weights(file)
             elif file.parent.name == "networks":
-                json.loads(file.read_text())["sha256"]
-        except (UserError, KeyError, ValueError) as error:
-            yield str(error) if path in str(error) else f"{path}: {error!r}"
+                artefacts.load_json(file)["sha256"]
+        except UserError as error:
+            yield str(error) if path in str(error) else f"{path}: {error}"
+        except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
+            yield f"{path} is not of the form that is written here ({errors.in_words(error)})"
 
 
 def _cards(folder: Path) -> dict[str, str]:
     """The SHA-256 of the weights of each network, by its key, as the cards have them."""
     found = {}
     for card in (folder / "networks").glob("*.json"):
-        with contextlib.suppress(KeyError, ValueError):  # which is told where the card itself is looked at
-            found[card.stem] = json.loads(card.read_text())["sha256"]
+        with contextlib.suppress(KeyError, UserError):  # which is told where the card itself is looked at
+            found[card.stem] = artefacts.load_json(card)["sha256"]
     return found
 
 
@@ -226,17 +251,20 @@ def _table_problems(profile: Profile, sound: bool) -> Iterator[str]:
         path = profile.folder / "tables" / f"{name}.csv"
         try:
             frame = measure(profile)
-            recorded = pd.read_csv(path) if path.exists() else None
         except artefacts.Refused as error:
             if sound:
                 yield f"tables/{name}.csv cannot be computed again: {error}"
             continue
-        except ValueError as error:
-            yield f"tables/{name}.csv cannot be read ({error})"
-            continue
-        if recorded is None:
+        if not frame.empty and not path.with_suffix(".json").exists():
+            yield f"tables/{name}.json is not there; `odin seal` writes it"
+        try:
+            recorded = _read_table(path)
+        except FileNotFoundError:
             if not frame.empty:
                 yield f"tables/{name}.csv is not there; `odin seal` writes it"
+            continue
+        except UserError as error:
+            yield f"tables/{name}.csv cannot be read: {error}"
             continue
         for difference in _differences(recorded, frame):
             yield f"tables/{name}.csv: {difference}"

@@ -16,7 +16,7 @@ import numpy as np
 from odinlib import artefacts, datasets, profiles, splits, trained
 from odinlib.artefacts import Refused
 from odinlib.datasets import ImageSet
-from odinlib.errors import Missing, UserError
+from odinlib.errors import Missing, UserError, reading
 from odinlib.profiles import Profile, Trained
 from odinlib.splits import Draw
 
@@ -150,12 +150,15 @@ def recorded(of: Trained, images: str, kind: str) -> list[Recorded]:
         if not name.startswith(images):
             continue
         try:
-            one = _recorded(folder / name, (folder / name).stat().st_mtime_ns)
+            path = folder / name
+            one = _recorded(path, _state(path), of.profile.sealed(path))
             if one.header.get("set") != images or one.header.get("format") != FORMAT:
                 continue
             if of.profile.compute:
                 _check_inputs(of, one, here)
             found.append(one)
+        except FileNotFoundError:  # another process has removed it meanwhile
+            continue
         except Refused as refusal:
             if not of.profile.compute:
                 raise
@@ -168,9 +171,30 @@ def _listing(folder: Path, changed: int) -> list[str]:
     return sorted(path.name for path in folder.glob("*.npz") if not path.name.startswith("."))
 
 
+def _state(path: Path) -> tuple[int, int, int]:
+    """What differs when a file was written anew, however old it says that it is."""
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 @functools.lru_cache(maxsize=4096)
-def _recorded(path: Path, changed: int) -> Recorded:
-    return Recorded(path, artefacts.load_header(path))
+def _recorded(path: Path, state: tuple[int, int, int], sealed: str | None) -> Recorded:
+    return Recorded(path, _checked(path, artefacts.load_header(path, sealed)))
+
+
+def _checked(path: Path, header: dict[str, Any]) -> dict[str, Any]:
+    """A header of this format that has what its questions are answered by."""
+    if header.get("format") == FORMAT and "set" in header:
+        with reading(path, "delete it and run again", Refused):
+            drawn, inputs = header["drawn"], header["inputs"]
+            Draw.from_header(drawn)
+            if not 0 <= drawn["start"] <= drawn["stop"] <= drawn["of"]:
+                raise ValueError(f"it has images {drawn['start']} to {drawn['stop']} of {drawn['of']}")
+            if not isinstance(inputs, dict) or header["kind"] not in ("responses", "scores"):
+                raise ValueError("its header is of another kind")
+            if header["kind"] == "scores" and not (header["temperatures"] and header["epsilons"]):
+                raise ValueError("it has no settings")
+    return header
 
 
 @functools.lru_cache(maxsize=256)
@@ -213,7 +237,7 @@ def mask(files: Sequence[Recorded], size: int) -> np.ndarray:
 
 
 def _check_inputs(of: Trained, one: Recorded, here: Mapping[str, str]) -> None:
-    arrays(of, one)  # which checks the digest
+    _intact(one.path, _state(one.path))
     if one.header.get("noise_seed", of.profile.seed) != of.profile.seed:
         raise Refused(f"{one.path} is of noise by another seed")
     for what in one.header["inputs"].keys() & here.keys():
@@ -221,19 +245,31 @@ def _check_inputs(of: Trained, one: Recorded, here: Mapping[str, str]) -> None:
             raise Refused(f"{one.path} was made from other {what} than those on this machine")
 
 
+@functools.lru_cache(maxsize=4096)
+def _intact(path: Path, state: tuple[int, int, int]) -> None:
+    """Read a file once, which checks its digest; as long as it is the same file, that need not be done again."""
+    _arrays(path, state, None)
+
+
 @functools.lru_cache(maxsize=64)
-def _arrays(path: Path, changed: int, sealed_in: Path | None) -> artefacts.Arrays:
-    if sealed_in is not None:
-        artefacts.check_sealed(path, sealed_in)
-    found = artefacts.load(path)
-    for contradiction in contradictions(found):
-        raise Refused(f"{path} {contradiction}", remedy="delete it and run again")
+def _arrays(path: Path, state: tuple[int, int, int], sealed: str | None) -> artefacts.Arrays:
+    found = artefacts.load(path, sealed=sealed)
+    with reading(path, "delete it and run again", Refused):
+        for contradiction in contradictions(found):
+            raise Refused(f"{path} {contradiction}", remedy="delete it and run again")
     return found.arrays
+
+
+#: The arrays without which the questions to a file of this kind have no answer.
+_ARRAYS = {"responses": ("gradient_norms", "labels", "logits"), "scores": ("scores",)}
 
 
 def contradictions(artefact: artefacts.Artefact) -> Iterator[str]:
     """What the arrays of responses or scores have otherwise than their header tells, in words."""
     config = artefact.config
+    if lacking := [name for name in _ARRAYS[config["kind"]] if name not in artefact.arrays]:
+        yield f"lacks {', '.join(lacking)}"
+        return
     lengths = {name: array.shape[-1] for name, array in artefact.arrays.items()}
     wanted = config["drawn"]["stop"] - config["drawn"]["start"]
     if "logits" in config and lengths.get("logits") == min(config["logits"], wanted):
@@ -249,8 +285,10 @@ def contradictions(artefact: artefacts.Artefact) -> Iterator[str]:
 
 def arrays(of: Trained, one: Recorded) -> artefacts.Arrays:
     """The arrays of a file, checked against its digest and, where the profile only reads, against the manifest."""
-    sealed_in = None if of.profile.compute else of.profile.folder
-    return _arrays(one.path, one.path.stat().st_mtime_ns, sealed_in)
+    try:
+        return _arrays(one.path, _state(one.path), of.profile.sealed(one.path))
+    except FileNotFoundError as gone:
+        raise Refused(f"{one.path} was removed while it was read", remedy="run again") from gone
 
 
 # --- What is not there ------------------------------------------------------------------------------------------------
@@ -285,8 +323,8 @@ def _exactly(number: float) -> str:
 def inputs(of: Trained, images: str) -> dict[str, str]:
     """The SHA-256 of the weights and of the images, of those that are here."""
     found = {}
-    with contextlib.suppress(OSError, ValueError, KeyError):
-        found["weights"] = json.loads(trained.path(of).with_suffix(".json").read_text())["sha256"]
+    with contextlib.suppress(FileNotFoundError, KeyError):
+        found["weights"] = artefacts.load_json(trained.path(of).with_suffix(".json"))["sha256"]
     with contextlib.suppress(UserError):  # embedded images and noise come with this package
         found["images"] = datasets.prepared.provenance(images)["sha256"]
     return found

@@ -146,17 +146,18 @@ def _write(
 ) -> None:
     """Write one artefact; whoever asks for the same meanwhile waits for it."""
     config = _config(of, images, part, told)
-    path = _path(of, kind, stem, config)
-    with artefacts.locked(path):
-        with contextlib.suppress(FileNotFoundError, Refused):  # another process may have written it meanwhile
-            found = artefacts.load(path).config
-            if found == config:
-                return
-            if _question(found) != _question(config):
-                path = _beside(path, stem, config)
-        held, made = _in_shards(of, path, config, f"{kind} {of.network} on {stem}", compute)
-        artefacts.save(path, held, config, made)
-        artefacts.forget_shards(path)
+    while True:
+        path = _path(of, kind, stem, config)
+        with artefacts.locked(path):
+            if _path(of, kind, stem, config) != path:
+                continue  # another process has taken this name for another question meanwhile
+            with contextlib.suppress(FileNotFoundError, Refused):  # or has written the same
+                if artefacts.load(path).config == config:
+                    return
+            held, made = _in_shards(of, path, config, f"{kind} {of.network} on {stem}", compute)
+            artefacts.save(path, held, config, made)
+            artefacts.forget_shards(path)
+            return
 
 
 def _in_shards(

@@ -1,0 +1,102 @@
+"""The edge of the program: whatever ends a command is one line on stderr and an exit status, and no traceback.
+
+A user's mistake, and what the outside world raises (`errors.told`), end with 1; so does what nobody foresaw, whose
+traceback goes to a file that the line names. Ctrl-C ends with 130, SIGTERM with 143: the line says what is kept and how
+to go on.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from types import FrameType
+from typing import Any
+
+import click
+
+from odinlib.errors import logged, told
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_AGAIN = 2.0  # seconds within which a second signal is the same wish: terminals and parents both send one
+_QUIET = "ODINLIB_QUIET_STOP"  # set where whoever started this says that it was stopped
+NOTHING = "nothing was being written; run it again"
+
+
+class Command(click.Command):
+    """A command whose every end is one line.
+
+    Args:
+        kept: what is kept, and how to go on, when it is stopped.
+    """
+
+    def __init__(self, *args: Any, kept: str = NOTHING, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.kept = kept
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with edge(self.kept):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def edge(kept: str = NOTHING) -> Iterator[None]:
+    """End the process in one line, where what is done meanwhile is stopped or fails.
+
+    Raises:
+        SystemExit: it was.
+    """
+    with _signals() as received:
+        try:
+            for stream in (sys.stdout, sys.stderr):
+                if hasattr(stream, "reconfigure"):  # names of files need not be text
+                    stream.reconfigure(errors="backslashreplace")
+            yield
+            sys.stdout.flush()
+        except (Exception, KeyboardInterrupt) as error:
+            # Libraries make other exceptions of an interrupt that reaches them in the middle of something.
+            if received or isinstance(error, KeyboardInterrupt):
+                _end(f"stopped; {kept}", 128 + (received[0] if received else signal.SIGINT))
+            if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort | BrokenPipeError):
+                raise
+            _end(f"error: {told(error) or logged(error)}", 1)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """While this lasts, signals that mean the end raise KeyboardInterrupt; which they were."""
+    received: list[int] = []
+    last = 0.0
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        if received and time.monotonic() - last < _AGAIN:
+            return
+        last = time.monotonic()
+        received.append(number)
+        raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        # Who ignores one, as jobs in the background do, goes on ignoring it.
+        taken = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, stop) for number in taken}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end(line: str, status: int) -> None:
+    if status < 128 or _QUIET not in os.environ:
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except OSError:  # nothing of it can be written, and Python would complain once more at the end
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(status) from None
