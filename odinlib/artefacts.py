@@ -118,8 +118,19 @@ def load_header(path: str | Path) -> dict[str, Any]:
         FileNotFoundError: there is no such file.
         Refused: it is damaged.
     """
+    config: dict[str, Any] = _whole_header(path)["config"]
+    return config
+
+
+def load_provenance(path: str | Path) -> dict[str, Any]:
+    """What made an artefact, and when, without reading its arrays; errors as of `load_header`."""
+    made: dict[str, Any] = _whole_header(path)["provenance"]
+    return made
+
+
+def _whole_header(path: str | Path) -> dict[str, Any]:
     with _refusing(Path(path)), np.load(path, allow_pickle=False) as file:
-        header: dict[str, Any] = json.loads(str(file["artefact"]))["config"]
+        header: dict[str, Any] = json.loads(str(file["artefact"]))
         return header
 
 
