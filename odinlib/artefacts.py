@@ -178,6 +178,13 @@ def load_header(path: str | Path, sealed: str | None = None) -> dict[str, Any]:
         return _header(file["artefact"])["config"]
 
 
+def load_provenance(path: str | Path, sealed: str | None = None) -> dict[str, Any]:
+    """What made an artefact, and when, without reading its arrays; arguments and errors as of `content`."""
+    with _read(path, sealed) as file:
+        made: dict[str, Any] = _header(file["artefact"])["provenance"]
+        return made
+
+
 def load(path: str | Path, config: Config | None = None, sealed: str | None = None) -> Artefact:
     """Read an artefact, checking its digest and, where given, its configuration.
 

@@ -6,6 +6,7 @@ book. The rule of the verdict is stated once, in `compare.verdict`.
 
 import contextlib
 import hashlib
+import html
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -23,6 +24,20 @@ from odinlib.names import METHOD_TITLES, METRIC_TITLES, listed, network_title
 from odinlib.profiles import Profile
 
 NOT_RECORDED = "<small>not recorded</small>"
+#: Before a verdict, so that it is told at a glance, and not by a colour.
+MARKS = {
+    **{"reproduced": "✓", "near": "≈", "differs": "✗", "holds": "✓", "fails": "✗"},
+    **{"same direction": "↗", "other direction": "↘", "not comparable": "·", "not recorded": "–"},
+}
+
+
+def marked(verdict: str) -> str:
+    """A verdict with its mark.
+
+    >>> marked("differs")
+    '✗ differs'
+    """
+    return f"{MARKS.get(verdict, '·')} {verdict}"
 
 
 def detection_table(
@@ -56,7 +71,7 @@ def detection_table(
         index.append((_pair_title(profile, network, id_set), _small(told)))
         lines[network, id_set, told] = dict.fromkeys(METRIC_TITLES.values(), "–") | {METRIC_TITLES["fpr"]: NOT_RECORDED}
     named = pd.MultiIndex.from_tuples(index, names=["Network, in-distribution", "Out-of-distribution set"])
-    return plain(pd.DataFrame(list(lines.values()), index=named))
+    return plain(pd.DataFrame(list(lines.values()), index=named), compared)
 
 
 def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
@@ -74,10 +89,10 @@ def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
                 f"{low:.1f} to {high:.1f}" for low, high in zip(compared.low, compared.high, strict=True)
             ],
             "Difference": ["–" if math.isnan(d) else f"{d:+.1f}" for d in compared.difference],
-            "Verdict": list(compared.verdict),
+            "Verdict": [marked(verdict) for verdict in compared.verdict],
         }
     )
-    return plain(frame).hide(axis="index")
+    return plain(frame, compared).hide(axis="index")
 
 
 def recipe_table(profile: Profile) -> Styler:
@@ -227,7 +242,7 @@ def scorecard_table(card: pd.DataFrame) -> Styler:
             "This run": [_small(re.sub("`(.*?)`", r"<code>\1</code>", row["told"])) for row in rows],
         }
     )
-    return plain(frame).hide(axis="index")
+    return plain(frame, card.drop(columns="told")).hide(axis="index")
 
 
 def _verdict_cell(told: str, row: Mapping[str, Any]) -> str:
@@ -332,16 +347,31 @@ def transfer_table(profile: Profile, name: str, compared: pd.DataFrame) -> Style
     return plain(pd.DataFrame(rows).T.rename_axis("Test set"))
 
 
-def plain(frame: pd.DataFrame) -> Styler:
+def plain(frame: pd.DataFrame, behind: pd.DataFrame | None = None) -> Styler:
     """A Styler that renders with the theme's own table style, and to the same bytes in every run.
 
     Its id is that of what it holds; a second table of the same on a page is numbered.
+
+    Args:
+        frame: what is shown, with HTML in its cells.
+        behind: the numbers that it is made of, where they are more than it shows; see `numbers`.
     """
     fingerprint = hashlib.sha256(frame.to_csv().encode()).hexdigest()[:10]
     count = _shown[fingerprint] = _shown.get(fingerprint, 0) + 1
     uuid = fingerprint if count == 1 else f"{fingerprint}-{count}"
     styler = frame.style.set_uuid(uuid).set_table_attributes('class="dataframe"')
+    styler.behind = behind
     return styler.format(escape=None)
+
+
+def numbers(table: Styler) -> str:
+    """What a table of `plain` is made of, as CSV, without the marks of its cells."""
+    frame = getattr(table, "behind", None)
+    if frame is not None:
+        return frame.to_csv(index=False, float_format="%.6g")
+    plain_index = list(table.data.index) == list(range(len(table.data)))
+    told = table.data.to_csv(index=not plain_index, float_format="%.6g")
+    return html.unescape(re.sub(r"<[^>]+>", "", re.sub(r"<br>", "; ", told)))
 
 
 _shown: dict[str, int] = {}  # how often a table has been made here, by the digest of what it holds
@@ -358,7 +388,10 @@ def _pair_cell(block: pd.DataFrame, metric: str, methods: Sequence[str]) -> str:
         ours.append(f"<b>{told}</b>" if better else told)
     printed = [block.paper["baseline"], block.paper.iloc[-1]]
     paper = f"{printed[0]} / {printed[1]}" if printed[0] is not None else "–"
-    return f"{_unbroken(' / '.join(ours))}<br>{_small(_unbroken(paper))}"
+    verdicts = [block.verdict[method] for method in methods if method in block.index]
+    judged = dict.fromkeys(marked(found) for found in verdicts if found not in ("not comparable", "not in the paper"))
+    lines = [_unbroken(" / ".join(ours)), _small(_unbroken(paper))]
+    return "<br>".join([*lines, *([_small(_unbroken(" / ".join(judged)))] if judged else [])])
 
 
 def _jobs(profile: Profile) -> list[tuple[str, str]]:

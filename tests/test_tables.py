@@ -34,7 +34,7 @@ def test_every_printed_number_stands_in_its_table(number):
         for metric in metrics.METRICS:
             pair = [reference.lookup(*key, method, metric, table=number) for method in experiments.METHODS]
             assert f'<small><span style="white-space: nowrap">{pair[0]} / {pair[1]}</span></small>' in shown
-    assert shown.count("<small><span") == 5 * len(keys)
+    assert shown.count("<small><span") == 10 * len(keys) and shown.count("✓ reproduced") == 5 * len(keys)
 
 
 def test_a_detection_table_marks_the_better_and_names_what_is_missing():

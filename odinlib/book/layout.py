@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from odinlib.book import folding
 from odinlib.book.parameters import declared
 
 #: For each kind of book, the profiles of its main pages and of its live pages.
@@ -65,12 +66,16 @@ def lay_out(kind: str, root: Path) -> Path:
     book = root / "book"
     names = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
     shown = [name for name in names if has_profile(root / f"notebooks/{name}.ipynb")]
-    found = {f"notebooks/{name}.ipynb": (root / executed(name, main)).read_text(encoding="utf-8") for name in names}
-    if live:
-        originals = {name: json.loads((root / executed(name, live)).read_text(encoding="utf-8")) for name in shown}
-        own = set().union(*(labels(page) for page in originals.values()))
-        for name, page in originals.items():
-            found[f"live/{name}.ipynb"] = json.dumps(relabelled(page, own, set(shown)), indent=1) + "\n"
+    main_pages = {name: _read(root / executed(name, main)) for name in names}
+    live_pages = {name: _read(root / executed(name, live)) for name in shown} if live else {}
+    own = set().union(*(labels(page) for page in live_pages.values()))
+    found = {}
+    for folder, prefix, made in (("notebooks", "", main_pages), ("live", LIVE, live_pages)):
+        for name, page in made.items():
+            page = relabelled(page, own, set(shown)) if prefix else page
+            folding.fold(page)
+            folding.gather_missing(page, f"{prefix}missing-{name.lower()}", "../notebooks/07-conclusions.ipynb")
+            found[f"{folder}/{name}.ipynb"] = json.dumps(page, indent=1) + "\n"
     for folder in ("notebooks", "live"):
         for path in (book / folder).glob("*"):
             if f"{folder}/{path.name}" not in found:
@@ -139,6 +144,11 @@ def relabelled(page: dict[str, Any], own: set[str], beside: set[str]) -> dict[st
             markdown = output.get("data", {}).get("text/markdown")
             if markdown:
                 output["data"]["text/markdown"] = text("".join(markdown))
+    return page
+
+
+def _read(path: Path) -> dict[str, Any]:
+    page: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return page
 
 

@@ -59,6 +59,8 @@ def begin(**rules: Rule) -> "Profile | None":
     if (shell := get_ipython()) is not None:  # text that meant a list
         shell.user_ns.update({name: values[name] for name in given})
     figures.use_style()
+    if shell is not None and shell.display_formatter is not None:
+        _offer_numbers(shell.display_formatter.formatters)
     if "profile" not in values:
         return None
     fields = {name: value for name, value in values.items() if name != "profile" and name not in rules}
@@ -67,6 +69,20 @@ def begin(**rules: Rule) -> "Profile | None":
     run = profiles.configure(values["profile"], **profiles.of_page(fields))
     display(banner(run))
     return run
+
+
+def _offer_numbers(formatters: dict[str, Any]) -> None:
+    """Let every figure and table that a cell shows carry its numbers as CSV; the book offers them beside it."""
+    from IPython.core.formatters import BaseFormatter
+    from matplotlib.figure import Figure
+    from pandas.io.formats.style import Styler
+
+    from odinlib import figures, tables
+
+    formatter = BaseFormatter(format_type="text/csv", print_method="_repr_csv_")
+    formatter.for_type(Figure, figures.drawn)
+    formatter.for_type(Styler, tables.numbers)
+    formatters["text/csv"] = formatter
 
 
 def banner(run: "Profile") -> Markdown:
@@ -251,6 +267,7 @@ def provenance(run: "Profile | None" = None) -> Markdown:
     made = artefacts.provenance()
     facts = {
         "Profile": run.name if run else None,
+        "Record": _record(run) if run and not run.compute else None,
         "Commit": made["commit"],
         "Hardware": made["hardware"],
         "Versions": ", ".join(f"{name} {version}" for name, version in _versions(made).items()),
@@ -260,11 +277,26 @@ def provenance(run: "Profile | None" = None) -> Markdown:
     given = {"profile": run.name, **_changed} if run else _changed
     source = _source()
     page = source.name if source else "PAGE.ipynb"
-    line = " ".join(["papermill", f"notebooks/{page}", "out.ipynb", *parameters.options(given)])
+    options = parameters.options(given)
+    lines = [
+        "make setup  # once, in a clone of the project: all that is needed, into .venv",
+        " ".join([".venv/bin/odin run", f"notebooks/{page}", *options]),
+        " ".join([".venv/bin/papermill", f"notebooks/{page}", "out.ipynb", *options]),
+    ]
     table = "\n".join(f"| {name} | {value} |" for name, value in facts.items() if value)
     used = "".join(f"* {told}\n" for told in _images_used()) if run else ""
     used = f"\n\nImages of the record that stand for those asked for:\n\n{used}" if used else ""
-    return Markdown(f"| Made by | |\n|---|---|\n{table}{used}\n\nTo make this page again:\n\n```bash\n{line}\n```\n")
+    again = "To make this page again, the same or with other parameters:\n\n```bash\n" + "\n".join(lines) + "\n```"
+    return Markdown(f"{again}\n\n| Made by | |\n|---|---|\n{table}{used}\n")
+
+
+def _record(run: "Profile") -> str:
+    """The days of the recorded runs that the page reads, and the commits that made them."""
+    made = [artefacts.load_provenance(path) for path in sorted(run.folder.glob("*/*/*.npz"))]
+    days = sorted(str(one["date"])[:10] for one in made if "date" in one)
+    commits = sorted({str(one["commit"]) for one in made if "commit" in one})
+    when = days[0] if days[:1] == days[-1:] else f"{days[0]} to {days[-1]}"
+    return f"{len(made)} files of {when}, commits {', '.join(commits)}" if days else "none"
 
 
 def _images_used() -> list[str]:

@@ -15,7 +15,7 @@ from odinlib.figures.mechanism import (
 )
 from odinlib.figures.resampling import filter_effect, filter_response
 from odinlib.figures.scores import before_and_after, mixture, perturbation, score_histograms
-from odinlib.figures.style import BASELINE, COLOURS, ODIN, letter, panels, set_line, shared_legend, use_style
+from odinlib.figures.style import BASELINE, COLOURS, ODIN, drawn, letter, panels, set_line, shared_legend, use_style
 from odinlib.figures.tuning import figure_13, figure_14, figure_15, mean_score, tuning_rules
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "ODIN",
     "before_and_after",
     "by_network",
+    "drawn",
     "expansion",
     "figure_1",
     "figure_2",

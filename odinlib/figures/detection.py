@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from odinlib import datasets, metrics
-from odinlib.figures.style import BASELINE, ODIN, letter, panels
+from odinlib.figures.style import BASELINE, DASHES, ODIN, letter, panels
 
 
 def figure_1(scores: Mapping[str, tuple[Tensor, Tensor]], tpr: float = 0.95) -> Figure:
@@ -18,11 +18,13 @@ def figure_1(scores: Mapping[str, tuple[Tensor, Tensor]], tpr: float = 0.95) -> 
         tpr: where the false positive rate is read.
     """
     figure, axes = panels(1, 2, size=(4.0, 3.4))
-    for (method, pair), colour in zip(scores.items(), (BASELINE, ODIN, "#009E73", "#CC79A7"), strict=False):
+    colours = (BASELINE, ODIN, "#009E73", "#CC79A7")
+    for (method, pair), colour, dash in zip(scores.items(), colours, DASHES, strict=False):
         fpr, tpr_curve = metrics.roc_curve(*pair)
         at = 100 * metrics.fpr_at_tpr(*pair, tpr=tpr).item()
         for axis in axes.flat:
-            axis.step(100 * fpr, 100 * tpr_curve, where="post", color=colour, label=f"{method}: FPR {at:.1f} %")
+            label = f"{method}: FPR {at:.1f} %"
+            axis.step(100 * fpr, 100 * tpr_curve, where="post", color=colour, linestyle=dash, label=label)
             axis.vlines(at, 0, 100 * tpr, color=colour, linestyle=":", linewidth=1)
     for axis in axes.flat:
         axis.axhline(100 * tpr, color="grey", linewidth=0.8, linestyle="--")
@@ -54,13 +56,15 @@ def figure_2(measured: pd.DataFrame, titles: Mapping[tuple[str, str], str]) -> F
         axis.plot(positions, rows.fpr, color="#D55E00", marker="o", label="FPR at 95 % TPR")
         axis.plot(positions, rows.detection_error, color="#0072B2", marker="s", label="Detection error")
         axis.set(ylabel="Rate (%)", ylim=(0, None))
-        axis.set_xticks(list(positions), [datasets.title(s) for s in rows.ood_set], rotation=30, ha="right")
+        axis.set_xticks(
+            list(positions), [datasets.title(s) for s in rows.ood_set], rotation=30, ha="right", rotation_mode="anchor"
+        )
         axis.set_xlabel("Out-of-distribution set")
         distance = axis.twinx()
         distance.plot(positions, rows.mmd, color="black", marker="^", linestyle="--", label="MMD")
         distance.set(ylabel="MMD", ylim=(0, None))
         distance.grid(False)
-        handles = [*axis.get_lines(), *distance.get_lines()]
-        axis.legend(handles, [str(line.get_label()) for line in handles], fontsize="x-small")
+    lines = [*axis.get_lines(), *distance.get_lines()]  # below the panels, where no line runs through it
+    figure.legend(lines, [str(line.get_label()) for line in lines], loc="outside lower center", ncols=3, handlelength=3)
     letter(axes.flat[: len(titles)], list(titles.values()))
     return figure

@@ -226,7 +226,7 @@ def _densities(axis: Axes, images: pd.DataFrame, column: str, sets: Sequence[str
             raise UserError(f"{name} has no spread in {column}", expected="at least two different values")
         density = gaussian_kde(values)(points)
         peaks.append(density.max())
-        set_line(axis, points, density, name, position, marker="")
+        set_line(axis, points, density, name, position, markevery=(12 * position, 120))
     axis.set(xlabel=label, ylabel="Probability density", ylim=(0, min(1.05 * max(peaks), 4 * float(np.median(peaks)))))
 
 
@@ -253,7 +253,7 @@ def _bars(axis: Axes, shown: Outputs, colour: str) -> None:
     positions = np.arange(len(shown.logits))
     axis.bar(positions, shown.logits, color=colour, width=0.7)
     axis.axhline(0, color="grey", linewidth=0.8)
-    axis.set_xticks(positions, shown.classes, rotation=30, ha="right", fontsize="small")
+    axis.set_xticks(positions, shown.classes, rotation=30, ha="right", rotation_mode="anchor", fontsize="small")
     axis.set(xlabel="Class", ylabel="Output f")
     axis.grid(axis="x", visible=False)
 
@@ -263,7 +263,7 @@ def _picture(axis: Axes, path: Path, colour: str) -> None:
     pixels = path.picture
     axis.imshow(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels, cmap="gray", interpolation="nearest")
     axis.set(xticks=[], yticks=[])
-    axis.set_title(path.title, fontsize="x-small")
+    axis.set_title(path.title, fontsize="small")
     axis.spines[:].set(color=colour, linewidth=2, visible=True)
 
 

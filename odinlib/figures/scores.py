@@ -21,8 +21,8 @@ def score_histograms(scores: Mapping[str, tuple[Tensor, Tensor]], titles: tuple[
     figure, axes = panels(1, len(scores), size=(4.2, 3.0))
     for axis, pair in zip(axes.flat, scores.values(), strict=True):
         bins = np.histogram_bin_edges(np.concatenate([part.numpy() for part in pair]), 40)
-        for part, title, colour in zip(pair, titles, (ODIN, BASELINE), strict=True):
-            axis.hist(part.numpy(), bins, density=True, color=colour, alpha=0.55, label=title)
+        for part, title, colour, hatch in zip(pair, titles, (ODIN, BASELINE), ("", "///"), strict=True):
+            axis.hist(part.numpy(), bins, density=True, color=colour, hatch=hatch, alpha=0.55, label=title)
         axis.axvline(metrics.threshold_at_tpr(pair[0], tpr).item(), color="black", linestyle="--", linewidth=1)
         axis.set(xlabel="Score g (units of the network's outputs)", ylabel="Density")
     axes[0, 0].legend(fontsize="small")
@@ -57,8 +57,10 @@ def mixture(scores: Mapping[str, Tensor], id_set: str, prior: float) -> Figure:
             color=[ODIN, BASELINE],
             label=[datasets.title(id_set), "foreign set"],
         )
+        for bar in axis.containers[-1]:
+            bar.set_hatch("///")
         axis.set(xlabel="Softmax score S", ylabel="Share of the mixture")
-    axes.flat[0].legend(fontsize="x-small", loc="upper left")
+    axes.flat[0].legend(fontsize="small", loc="upper left")
     letter(axes.flat[: len(ood_sets)], [datasets.title(name) for name in ood_sets])
     return figure
 

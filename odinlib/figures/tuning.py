@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 
 from odinlib import datasets
 from odinlib.errors import UserError
-from odinlib.figures.style import COLOURS, MARKERS, check_frames, in_order, letter, panels, set_line, shared_legend
+from odinlib.figures.style import (
+    COLOURS,
+    DASHES,
+    MARKERS,
+    check_frames,
+    in_order,
+    letter,
+    panels,
+    set_line,
+    shared_legend,
+)
 
 
 def figure_13(
@@ -63,7 +73,8 @@ def figure_14(transfers: Mapping[str, pd.DataFrame], tpr: float = 0.95) -> Figur
     check_frames(frames, ["ood_set", "tuning_set", "baseline", "odin"])
     tested = in_order(frame["ood_set"] for frame in frames)
     chosen_on = in_order(frame["tuning_set"] for frame in frames)
-    figure, axes = panels(1, len(frames), share_y=True, size=(3.9, 0.16 * len(chosen_on) * (len(tested) + 1) + 0.8))
+    height = max(2.4, 0.2 * len(chosen_on) * (len(tested) + 1) + 0.8)
+    figure, axes = panels(1, len(frames), share_y=True, size=(7.2 if len(frames) == 1 else 4.2, height))
     width = 0.8 / len(tested)
     for axis, frame in zip(axes.flat, frames, strict=True):
         cells = frame.set_index(["ood_set", "tuning_set"])
@@ -71,10 +82,13 @@ def figure_14(transfers: Mapping[str, pd.DataFrame], tpr: float = 0.95) -> Figur
             colour = COLOURS[(position + 1) % len(COLOURS)]
             rates = [cells["odin"].get((name, other), np.nan) for other in chosen_on]
             places = np.arange(len(chosen_on)) + (position - (len(tested) - 1) / 2) * width
-            axis.barh(places, rates, width, color=colour, label=f"tested on {datasets.title(name)}")
+            hatch = ("", "//", "..", "xx")[position % 4]
+            label = f"tested on {datasets.title(name)}"
+            axis.barh(places, rates, width, color=colour, hatch=hatch, edgecolor="white", label=label)
             baseline = frame.loc[frame["ood_set"] == name, "baseline"]
             if len(baseline):
-                axis.axvline(baseline.iloc[0], color=colour, linestyle="--", linewidth=1)
+                dash = DASHES[1 + position % (len(DASHES) - 1)]
+                axis.axvline(baseline.iloc[0], color=colour, linestyle=dash, linewidth=1.5)
         axis.plot([], [], color="grey", linestyle="--", linewidth=1, label="the baseline, on the set of that colour")
         axis.set_xlabel(f"FPR at {100 * tpr:g} % TPR (%)")
         axis.grid(False, axis="y")
@@ -101,7 +115,9 @@ def figure_15(measured: pd.DataFrame, title: str, tpr: float = 0.95) -> Figure:
         rows = measured[measured["ood_set"] == name].sort_values("size")
         set_line(axis, rows["size"].to_numpy(), rows["fpr"].to_numpy(), name, position)
     axis.set(xlabel="Tuning images of each kind", ylabel=f"FPR at {100 * tpr:g} % TPR (%)", title=title)
-    axis.set_ylim(-2, max(10, 1.05 * measured["fpr"].max()))
+    axis.set_ylim(0, max(10, 1.05 * measured["fpr"].max()))
+    for line in axis.get_lines():
+        line.set_clip_on(False)  # a rate of 0 lies on the axis
     shared_legend(figure, axis, columns=2)
     return figure
 

@@ -1,0 +1,133 @@
+"""What a reader's browser gets beside the theme: tables that can be scrolled by keyboard, folds that say what they open,
+a search that finds figures, formulas without 24 MB of MathJax.
+"""
+
+import html
+import importlib.util
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+
+from docutils import nodes
+from myst_nb.sphinx_ import HideCodeCellNode
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.transforms import SphinxTransform
+from sphinx.transforms.post_transforms import SphinxPostTransform
+from sphinx.util.fileutil import copy_asset
+
+#: Of MathJax: TeX to HTML with its menu, and what the menu offers to readers of the book's language.
+MATHJAX = (
+    *("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "ui"),
+    *("sre/mathmaps/base.json", "sre/mathmaps/en.json", "sre/mathmaps/nemeth.json"),
+)
+_EMPTY_HEADER = re.compile(r'<th( class="blank[^"]*")\s*>&nbsp;</th>')
+_IDENTITY = re.compile(r' id="T_[^"]*"')
+_NUMBERED = re.compile(r"(figure|table)-(\d+[a-z]?|G)$", re.IGNORECASE)
+_THEME_TABLE = '<div class="pst-scrollable-table-container">'
+
+
+class ScrollTables(SphinxPostTransform):
+    """Put every table that a cell shows into a region of its own, which scrolls and which a keyboard reaches."""
+
+    default_priority = 500
+    formats = ("html",)
+
+    def run(self, **kwargs: Any) -> None:
+        count = 0
+        for node in list(self.document.findall(nodes.raw)):
+            text = node.astext()
+            if node.get("format") != "html" or "<table" not in text:
+                continue
+            count += 1
+            if "#T_" not in text:  # no style of a cell refers to them
+                text = _IDENTITY.sub("", text)
+            text = _EMPTY_HEADER.sub(r"<td\1></td>", text)
+            text = re.sub(r'<th (id="[^"]*" )?class="(col_heading)', r'<th scope="col" \1class="\2', text)
+            text = re.sub(r'<th (id="[^"]*" )?class="(row_heading)', r'<th scope="row" \1class="\2', text)
+            label = html.escape(f"{_caption(node) or 'Table'} ({count})")
+            region = f'<div class="table-scroll" role="region" tabindex="0" aria-label="{label}">{text}</div>'
+            node.parent.replace(node, nodes.raw("", region, format="html"))
+
+
+def _caption(node: nodes.Node) -> str:
+    """What a table's region is called: its caption's beginning, or the heading above it."""
+    while node.parent is not None:
+        node = node.parent
+        if isinstance(node, nodes.figure):
+            for caption in node.findall(nodes.caption):
+                return caption.astext().partition(".")[0].partition(":")[0]
+        if isinstance(node, nodes.section):
+            return node.next_node(nodes.title).astext()
+    return ""
+
+
+class ListFigures(SphinxTransform):
+    """An entry of the index for every figure and table of the paper: the search finds them by it."""
+
+    default_priority = 880
+
+    def apply(self, **kwargs: Any) -> None:
+        if self.env.docname.startswith("live/"):
+            return
+        for node in list(self.document.findall(nodes.figure)):
+            for name in node["names"]:
+                found = _NUMBERED.match(name)
+                if found and node["ids"]:
+                    entry = f"{found[1].capitalize()} {found[2].upper() if found[2] == 'g' else found[2]}"
+                    index = addnodes.index(entries=[("single", entry, node["ids"][0], "main", None)])
+                    node.parent.insert(node.parent.index(node), index)
+
+
+def leave_live_out(app: Sphinx, env: Any, docnames: Any = None) -> None:
+    """The live twins of the record's pages are not searched: they would stand before the pages themselves."""
+    for docname in env.found_docs:
+        if docname.startswith("live/"):
+            env.metadata[docname]["nosearch"] = True
+
+
+def visit_fold(translator: Any, node: HideCodeCellNode) -> None:
+    """A fold whose own text is its name. Code is called by one prompt, a result by the other."""
+    prompt = node["prompt_hide"] if "above-input" in node["classes"] else node["prompt_show"]
+    kind = "code" if "above-input" in node["classes"] else "result"
+    translator.body.append(f'<details class="fold fold-{kind}">\n<summary>{html.escape(prompt)}</summary>\n')
+
+
+def depart_fold(translator: Any, node: HideCodeCellNode) -> None:
+    translator.body.append("</details>\n")
+
+
+def finish_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: Any) -> None:
+    """The theme's own tables can be reached by a keyboard too."""
+    if "body" in context:
+        counter = iter(range(1, 1000))
+        region = '<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="Table of text {}">'
+        context["body"] = re.sub(re.escape(_THEME_TABLE), lambda _: region.format(next(counter)), context["body"])
+
+
+def use_mathjax(app: Sphinx, config: Any) -> None:
+    config.mathjax_path = "mathjax/tex-chtml.js"
+
+
+def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
+    """The parts of MathJax that a page may ask for."""
+    if error is not None or app.builder.format != "html":
+        return
+    package = importlib.util.find_spec("sphinx-mathjax-offline")
+    assert package is not None and package.origin is not None
+    source, target = Path(package.origin).parent / "static" / "mathjax", Path(app.outdir) / "_static" / "mathjax"
+    for part in MATHJAX:
+        copy_asset(str(source / part), str(target / part if (source / part).is_dir() else (target / part).parent))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_node(HideCodeCellNode, override=True, html=(visit_fold, depart_fold))
+    app.add_post_transform(ScrollTables)
+    app.add_transform(ListFigures)
+    app.connect("config-inited", use_mathjax)
+    app.connect("env-before-read-docs", leave_live_out)
+    app.connect("env-updated", leave_live_out)
+    app.connect("html-page-context", finish_page)
+    app.connect("build-finished", copy_mathjax)
+    return {"env_version": zlib.crc32(Path(__file__).read_bytes()), "parallel_read_safe": True}
