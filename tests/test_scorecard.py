@@ -55,7 +55,7 @@ class World:
     def detection(self, rates):
         """(baseline, ODIN) in percent of a network, sets and metric."""
 
-        def detection(of, ood_set):
+        def detection(of, ood_set, methods=experiments.METHODS):
             rows = []
             for metric in metrics.METRICS:
                 pair = rates(of.network, of.id_set, ood_set, metric)
@@ -374,7 +374,7 @@ def test_there_is_nothing_to_gain_from_zero(world):
 
 
 def test_pairs_that_are_not_recorded_are_told_and_leave_it_at_those_that_are(monkeypatch):
-    def detection(of, ood_set):
+    def detection(of, ood_set, methods=experiments.METHODS):
         if of.id_set != RGB:
             raise Missing("no weights")
         rows = itertools.product(experiments.METHODS, metrics.METRICS)
@@ -403,7 +403,7 @@ def test_other_peoples_weights_do_not_decide_the_headline(world, training, why):
 
 
 def test_the_headline_is_decided_at_the_papers_setting_where_there_is_no_grid(monkeypatch, world):
-    def detection(of, ood_set):
+    def detection(of, ood_set, methods=experiments.METHODS):
         if len(of.profile.temperatures) > 1:
             raise Missing("no grid")
         assert (of.profile.temperatures, of.profile.epsilons) == ((1000.0,), (0.0014,))
