@@ -53,12 +53,12 @@ def fpr_at_tpr(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, convent
     >>> fpr_at_tpr(torch.arange(20.), torch.tensor([0.5, 1., 3., 8.])).item()
     0.75
     """
-    counts = _count(scores_in, scores_out)
     check_number("tpr", tpr, above=0, at_most=1)
-    if check_choice("convention", convention, CONVENTIONS) == "paper":
-        n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
-        return 1 - counts.out_below_in[..., _first_accepted(n, tpr)].double() / m
-    return _fpr_around(counts, tpr, 0.0005)
+    if check_choice("convention", convention, CONVENTIONS) == "authors":
+        return _fpr_around(_count(scores_in, scores_out), tpr, 0.0005)
+    inside, outside = _pair(scores_in, scores_out)  # for one rate, only one of the two kinds need be sorted
+    lowest = _sorted(inside)[..., _first_accepted(inside.shape[-1], tpr), None]
+    return 1 - (outside < lowest).sum(-1).double() / outside.shape[-1]
 
 
 def detection_error(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, convention: str = "paper") -> Tensor:
@@ -250,13 +250,18 @@ def _scores(name: str, scores: Scores) -> Tensor:
     return scores
 
 
-def _count(scores_in: Scores, scores_out: Scores) -> _Counts:
+def _pair(scores_in: Scores, scores_out: Scores) -> tuple[Tensor, Tensor]:
     scores_in, scores_out = _scores("scores_in", scores_in), _scores("scores_out", scores_out)
     if scores_in.shape[:-1] != scores_out.shape[:-1]:
         raise UserError(
             f"scores_in is {list(scores_in.shape)} and scores_out {list(scores_out.shape)}",
             expected="equal leading dimensions",
         )
+    return scores_in, scores_out
+
+
+def _count(scores_in: Scores, scores_out: Scores) -> _Counts:
+    scores_in, scores_out = _pair(scores_in, scores_out)
     sorted_in, sorted_out = _sorted(scores_in), _sorted(scores_out)
     m = sorted_out.shape[-1]
     # One search; the rest follows from it. The out-of-distribution score j is below the in-distribution score i if and

@@ -302,15 +302,12 @@ def tune(
         epsilons: [B]
         tpr: the true positive rate.
     """
-    measured = metrics.evaluate(scores_in, scores_out, tpr)
-    fpr, area = measured["fpr"], measured["auroc"]
-    settings = [
-        (fpr[a, b].item(), -area[a, b].item(), epsilon, temperature)
-        for a, temperature in enumerate(temperatures)
-        for b, epsilon in enumerate(epsilons)
-    ]
-    least, _, epsilon, temperature = min(settings)
-    return Setting(float(temperature), float(epsilon), least)
+    fpr = metrics.fpr_at_tpr(scores_in, scores_out, tpr)
+    a, b = (fpr == fpr.min()).nonzero(as_tuple=True)  # of the settings with the least
+    area = metrics.auroc(scores_in[a, b], scores_out[a, b])
+    best = zip((-area).tolist(), b.tolist(), a.tolist(), strict=True)
+    _, epsilon, temperature = min((worse, epsilons[j], temperatures[i]) for worse, j, i in best)
+    return Setting(float(temperature), float(epsilon), fpr.min().item())
 
 
 def check_grid(temperatures: ArrayLike, epsilons: ArrayLike) -> tuple[list[float], list[float]]:
