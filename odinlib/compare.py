@@ -1,13 +1,19 @@
-"""Ours beside the paper's printed numbers: the difference and a verdict, whose rule is stated once, in `verdict`."""
+"""Ours beside the paper's printed numbers: the difference, a verdict by one rule, in `verdict`, and what may be why."""
 
+import contextlib
 import math
 
 import pandas as pd
 
-from odinlib import reference
-from odinlib.profiles import Profile
+from odinlib import datasets, profiles, reference, trained
+from odinlib.errors import Missing
+from odinlib.names import listed, network_title
+from odinlib.profiles import Profile, Trained
 
-NEAR = 2.0  # percentage points
+#: How far, in percentage points, a number may lie from the printed one to be called near. The detection error moves
+#: half as far as the FPR, by its definition; areas move less, where networks differ as two trainings of one do.
+NEAR = {"fpr": 2.0, "detection_error": 1.0, "auroc": 0.5, "aupr_in": 0.5, "aupr_out": 0.5}
+_ACCURATE = 0.3  # points of test accuracy that two trainings by one recipe differ by
 _PRINTED = {"stated": "odin"}  # one number is printed for ODIN, whatever setting ours was measured at
 _MEASURED = (
     *("network", "id_set", "ood_set", "method", "metric", "value", "low", "high"),
@@ -15,11 +21,11 @@ _MEASURED = (
 )
 
 
-def verdict(ours: float, low: float, high: float, printed: str) -> str:
+def verdict(ours: float, low: float, high: float, printed: str, metric: str = "fpr") -> str:
     """How a measured value stands to the printed one.
 
     `reproduced`: the printed value lies in our 95 % interval, widened by half a unit of its last digit;
-    `near`: it lies within two points of ours; otherwise `differs`.
+    `near`: it lies within the points of `NEAR` of ours; otherwise `differs`.
 
     >>> verdict(34.1, 33.1, 35.0, "34.7"), verdict(30.0, 29.5, 30.5, "31.9"), verdict(30.0, 29.0, 31.0, "40")
     ('reproduced', 'near', 'differs')
@@ -28,7 +34,7 @@ def verdict(ours: float, low: float, high: float, printed: str) -> str:
     rounding = 0.5 * 10.0 ** -len(printed.partition(".")[2])
     if low - rounding <= value <= high + rounding:
         return "reproduced"
-    return "near" if abs(ours - value) <= NEAR else "differs"
+    return "near" if abs(ours - value) <= NEAR[metric] else "differs"
 
 
 def is_the_papers(profile: Profile, *names: str) -> bool:
@@ -40,7 +46,8 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
     """Paper, ours, difference, interval and verdict for every measured number.
 
     Where a network or a set only stands for the paper's, values cannot be compared; the verdict then says
-    whether ODIN moves the measure from the baseline in the direction that the paper prints.
+    whether ODIN moves the measure from the baseline in the direction that the paper prints. Where others trained the
+    network by another recipe, what differs is said to be of `other weights`.
 
     Args:
         profile: says whose role each network and set plays.
@@ -65,7 +72,9 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
             rows.append({**row, "paper": None, "difference": math.nan, "verdict": "not in the paper"})
             continue
         if is_the_papers(profile, *key):
-            found = verdict(row["value"], row["low"], row["high"], printed)
+            found = verdict(row["value"], row["low"], row["high"], printed, row["metric"])
+            if found == "differs" and profile.training(row["network"], row["id_set"]) in _OTHER_RECIPES:
+                found = "other weights"
         elif row["method"] == "baseline" or printed_baseline is None:
             found = "not comparable"
         else:
@@ -74,6 +83,55 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
             found = "same direction" if same else "other direction"
         rows.append({**row, "paper": printed, "difference": row["value"] - float(printed), "verdict": found})
     return pd.DataFrame(rows)
+
+
+_OTHER_RECIPES = profiles.TRAININGS.keys() - {"authors"}
+
+
+def causes(profile: Profile, compared: pd.DataFrame) -> list[str]:
+    """For each network and ID set of a comparison, what may be why its numbers are not the paper's: facts, a line each.
+
+    Args:
+        profile: says whose role each network and set plays.
+        compared: of `comparison`.
+
+    Returns:
+        Lines of Markdown: whose weights they are and how accurate against the paper's; which sets are other ones;
+        and, where none of this tells the network from the paper's, that nothing known explains what differs.
+    """
+    lines = []
+    for (network, id_set), block in compared.groupby(["network", "id_set"], sort=False):
+        of = profile.trained(network, id_set)
+        told, alike = _weights(of)
+        others = [s for s in dict.fromkeys(block.ood_set) if profile.paper_name(s) != s]
+        if others:
+            told += f"; {listed(datasets.title(s) for s in others)} in the place of the paper's"
+        differing = [datasets.title(s) for s in dict.fromkeys(block[block.verdict == "differs"].ood_set)]
+        if alike and differing:
+            told += f"; nothing known here explains what differs ({listed(differing)})"
+        lines.append(f"**{network_title(network)}, {datasets.title(id_set)}**: {told}.")
+    return lines
+
+
+def _weights(of: Trained) -> tuple[str, bool]:
+    """Whose weights, in words, and whether nothing about them is known to be other than the paper's."""
+    name, id_set = (of.profile.paper_name(one) for one in (of.network, of.id_set))
+    if (name, id_set) != (of.network, of.id_set):
+        return f"in the role of {reference.title(name)} on {reference.title(id_set)}", False
+    recipe = of.profile.recipe(of.network)
+    whose = profiles.TRAININGS.get(of.training, f"trained here once, {recipe.epochs} epochs ({of.training})")
+    with contextlib.suppress(Missing):
+        ours, printed = trained.card(of).get("accuracy"), _printed_accuracy(name, id_set)
+        if ours is not None and printed is not None:
+            whose += f", test accuracy {100 * ours:.2f} % (the paper's: {printed:.2f} %)"
+            return whose, of.training not in _OTHER_RECIPES and abs(100 * ours - printed) <= _ACCURATE
+    return whose, False
+
+
+def _printed_accuracy(network: str, id_set: str) -> float | None:
+    error = reference.lookup(network, id_set, None, None, "test_error")
+    accuracy = reference.lookup(network, id_set, None, None, "test_accuracy")
+    return 100 - float(error) if error is not None else None if accuracy is None else float(accuracy)
 
 
 def _sign(number: float) -> int:

@@ -26,7 +26,7 @@ from odinlib.profiles import Profile
 NOT_RECORDED = "<small>not recorded</small>"
 #: Before a verdict, so that it is told at a glance, and not by a colour.
 MARKS = {
-    **{"reproduced": "✓", "near": "≈", "differs": "✗", "holds": "✓", "fails": "✗"},
+    **{"reproduced": "✓", "near": "≈", "differs": "✗", "other weights": "≠", "holds": "✓", "fails": "✗"},
     **{"same direction": "↗", "other direction": "↘", "not comparable": "·", "not recorded": "–"},
 }
 
