@@ -272,17 +272,14 @@ def score_and_classify(
                 classes[i, here] = logits.argmax(-1).cpu()
             done = here.stop
         if not torch.isfinite(scores).all():
-            raise _not_finite(network, images, scores)
+            raise _not_finite(images, scores)
     return scores, classes
 
 
-def _not_finite(network: Adapted, images: Tensor, scores: Tensor) -> UserError:
+def _not_finite(images: Tensor, scores: Tensor) -> UserError:
     """What is to blame for scores [A, N] that are not finite: pixels, classes that are switched off, or weights."""
     if not torch.isfinite(images).all():
         return UserError("the images hold NaN or infinite pixels", expected="finite ones, in [0, 1]")
-    if network.broken:
-        remedy = "use epsilon = 0, or take the step of it that has no derivative there out"
-        return UserError(f"the network's gradient is NaN or infinite for {network.broken} images", remedy=remedy)
     if torch.isposinf(scores).any():
         return UserError("all classes of an image but one are switched off", expected="at least two finite logits")
     return UserError("the network gives NaN or infinite logits", remedy="check its weights and its normalisation")
@@ -491,7 +488,6 @@ class ODIN(Estimator):
         scores: list[Tensor] = []
         classes: list[Tensor] = []
         few, right, labelled = torch.empty(0), 0, 0
-        network.asked = network.still = 0
         parts, total = stream(images, size, shape, network.channels()), parts_of(images, size)
         for part, labels in tqdm(parts, total=total, unit="batch", leave=False, disable=not self.progress):
             if not scores:
@@ -504,6 +500,6 @@ class ODIN(Estimator):
             classes.append(predicted)
             if labels is not None:
                 right, labelled = right + int((predicted[0, 0] == labels).sum()), labelled + len(labels)
-        guards.still(network.still, network.asked, max(epsilons))
+        guards.still(network.still, network.broken, network.asked)
         guards.familiar(right, labelled, accuracy)
         return torch.cat(scores, -1), torch.cat(classes, -1), few

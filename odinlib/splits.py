@@ -6,14 +6,17 @@ ever after, whatever their set is called by then.
 """
 
 import dataclasses
+import hashlib
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
 
-from odinlib.errors import UserError, check_choice
+from odinlib.errors import UserError, check_choice, check_number
 
 #: `authors`: the first ones of the sets that the authors' code loads in an order of no meaning, else at random. The
 #: first 1,000 images of notMNIST or Omniglot are one letter, or one alphabet.
@@ -88,3 +91,44 @@ def draw(split: str, name: str, seed: int, limit: int | None = None) -> Draw:
     if split == "first" or (split == "authors" and name.split("-")[0] in _IN_ORDER):
         return Draw("first", limit=limit, limit_seed=limit_seed)
     return Draw("random", seed, name, limit, limit_seed)
+
+
+def halves(names: Sequence[str], seed: int = 0, share: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
+    """A user's images in two parts, at random, each subfolder in both by its share; whatever order they are given in.
+
+    An image's place follows from the seed and its name alone, so that the same names are split in the same way, listed
+    forwards or backwards.
+
+    Args:
+        names: of the images, unique, with their subfolders in front (`cats/a.png`).
+        seed: to be recorded with what is found; another one splits otherwise.
+        share: of the first part, in (0, 1).
+
+    Returns:
+        Indices into `names` [n] and [N - n] int64, ascending; n is `share` of N, rounded.
+
+    Raises:
+        UserError: a part would be empty, or a name comes twice.
+
+    >>> first, second = halves(["dark/a", "dark/b", "light/a", "light/b"])
+    >>> len(first), len(second), (first // 2).tolist()  # one of each subfolder
+    (2, 2, [0, 1])
+    """
+    check_number("share", share, above=0, below=1)
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise UserError(f"the name {twice[0]!r} comes twice", expected="a name for each image")
+
+    def drawn(text: str) -> str:
+        return hashlib.sha256(f"{seed} {text}".encode("utf-8", "surrogateescape")).hexdigest()
+
+    # Subfolder by subfolder, at random within and among them: every so many in this order make up the share of each.
+    folders = [str(PurePath(name).parent) for name in names]
+    order = sorted(range(len(names)), key=lambda i: (drawn(folders[i] + "/"), drawn(str(names[i]))))
+    reached = np.floor(np.arange(len(names) + 1) * share + 0.5)
+    taken = np.zeros(len(names), bool)
+    taken[order] = np.diff(reached) > 0
+    if taken.all() or not taken.any():
+        remedy = "give more images, or another share"
+        raise UserError(f"{len(names)} images cannot be split with a share of {share:g} in both parts", remedy=remedy)
+    return np.flatnonzero(taken), np.flatnonzero(~taken)

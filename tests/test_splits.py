@@ -75,3 +75,56 @@ def test_mistakes_are_told_in_one_line():
         splits.draw("last", "digits", 0)
     with pytest.raises(UserError, match="101 images were asked for; expected at most 100"):
         splits.draw("random", "digits", 0, 101).order(100)
+
+
+# --- A user's own images in two parts ---------------------------------------------------------------------------------
+
+FOLDERS = {
+    "two": [f"{kind}/{i}.png" for kind in ("bright", "dark") for i in range(100)],
+    "none": [f"{i:03d}.png" for i in range(101)],
+    "one image each": [f"{i}/a.png" for i in range(60)],
+    "unequal": [f"a/{i}" for i in range(90)] + [f"b/{i}" for i in range(7)] + ["c/deep/er/0", "c/deep/er/1", "top"],
+    "odd names": [f"ü ö/{i} '.png" for i in range(9)] + ["bad\udcff/1.png", "bad\udcff/2.png"],
+}
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+@pytest.mark.parametrize("share", [0.5, 0.25, 0.9])
+def test_each_subfolder_is_in_both_parts_by_its_share(kind, share):
+    names = FOLDERS[kind]
+    first, second = splits.halves(names, seed=3, share=share)
+    assert sorted([*first, *second]) == list(range(len(names)))
+    assert len(first) == int(len(names) * share + 0.5)
+    for folder in {name.rpartition("/")[0] for name in names}:
+        own = [i for i, name in enumerate(names) if name.rpartition("/")[0] == folder]
+        assert abs(len(set(own) & set(first)) - share * len(own)) <= 1
+
+
+@pytest.mark.parametrize("kind", FOLDERS)
+def test_the_order_of_names_does_not_matter_and_the_seed_does(kind):
+    names = FOLDERS[kind]
+    chosen = {names[i] for i in splits.halves(names)[0]}
+    for order in (names[::-1], sorted(names), list(np.random.default_rng(0).permutation(np.array(names, object)))):
+        assert {order[i] for i in splits.halves(order)[0]} == chosen
+    assert any({names[i] for i in splits.halves(names, seed)[0]} != chosen for seed in range(1, 4))
+
+
+def test_within_a_folder_it_is_at_random():
+    taken = splits.halves(FOLDERS["none"])[0]
+    assert 15 < (taken < 50).sum() < 36 and set(np.diff(taken)) != {2}
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: splits.halves(["a", "b", "a"]), "'a' comes twice"),
+        (lambda: splits.halves(["a"]), "1 images cannot be split"),
+        (lambda: splits.halves([]), "0 images cannot be split"),
+        (lambda: splits.halves(["a", "b", "c"], share=0.05), "cannot be split"),
+        (lambda: splits.halves(["a", "b"], share=1.0), "share is 1.0"),
+        (lambda: splits.halves(["a", "b"], share=50), "share is 50"),
+    ],
+)
+def test_what_cannot_be_split_is_told(call, words):
+    with pytest.raises(UserError, match=words):
+        call()

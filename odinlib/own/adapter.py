@@ -50,8 +50,9 @@ class Adapted(nn.Module):
         self.network, self.output, self.binary = network, output, binary
         self.training = network.training
         self.classes: int | None = None  #: K, known from the first pass on
-        #: Images whose gradient was asked for, those of which it is 0 everywhere, and those of which it is not finite.
+        #: Images whose gradient was asked for, those where it is 0 everywhere, and those where it is NaN somewhere.
         self.asked = self.still = self.broken = 0
+        self._differentiable = False
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K] in float32 or float64; the images themselves are never changed.
@@ -60,13 +61,15 @@ class Adapted(nn.Module):
             UserError: the network cannot take such images, or what it gives are not logits, one row an image.
         """
         scales: list[Tensor] = []  # of gradients in half precision, handed from the last step back to the first
-        logits = self._logits(self._run(_Enter.apply(images, self.dtype or images.dtype, self, scales)), images)
-        if torch.is_grad_enabled() and images.requires_grad and not logits.requires_grad:
+        entered = _Enter.apply(images, self.dtype or images.dtype, self, scales)
+        logits = self._logits(self._run(entered), images)
+        if entered.requires_grad and not (self._differentiable or _depends(logits, entered)):
             raise UserError(
                 "the network's outputs have no gradient with respect to the images",
                 expected="a differentiable network; forward under no_grad, detach and quantised layers have none",
                 remedy="take that out of it, or use epsilon = 0",
             )
+        self._differentiable |= entered.requires_grad
         if logits.dtype == torch.float16:
             return _Leave.apply(logits, scales)
         return logits.float() if logits.dtype == torch.bfloat16 else logits
@@ -119,7 +122,7 @@ class Adapted(nn.Module):
         if len(gradient):
             self.asked += len(gradient)
             self.still += int((gradient.flatten(1) == 0).all(1).sum())
-            self.broken += int((~gradient.flatten(1).isfinite()).any(1).sum())
+            self.broken += int(gradient.flatten(1).isnan().any(1).sum())
 
     @contextlib.contextmanager
     def at_work(self) -> Iterator[None]:
@@ -173,8 +176,9 @@ class Adapted(nn.Module):
                     expected="a deterministic network",
                     remedy="take its dropout, or whatever else is random in it, out; it was put in evaluation mode",
                 )
-            beside = torch.cat([images[:1], (1 - images[:1]).flip(-1)])
-            moved = max(_furthest(devices.double(self(part))[:1], logits[:1]) for part in (images[:1], beside))
+            first = images[:1]
+            beside = torch.cat([first, (1 - first).flip(-1), torch.zeros_like(first), torch.ones_like(first)])
+            moved = max(_furthest(devices.double(self(part))[:1], logits[:1]) for part in (first, beside))
             if moved > allowed:
                 raise UserError(
                     f"the network's outputs for an image depend on the images beside it (by {moved:.3g})",
@@ -323,6 +327,19 @@ def _furthest(found: Tensor, expected: Tensor) -> float:
     same = (found == expected) | (found.isnan() & expected.isnan())
     moved = torch.where(same, 0.0, (found - expected).abs()).nan_to_num(nan=float("inf"))
     return moved.max().item() if moved.numel() else 0.0
+
+
+def _depends(logits: Tensor, images: Tensor) -> bool:
+    """Whether PyTorch's graph of the logits leads back to the images."""
+    ahead, known = [logits.grad_fn], set()
+    while ahead:
+        node = ahead.pop()
+        if node is images.grad_fn:
+            return True
+        if node is not None and node not in known:
+            known.add(node)
+            ahead += [further for further, _ in node.next_functions]
+    return False
 
 
 def _tensors(found: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Tensor]]:

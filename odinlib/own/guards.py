@@ -1,6 +1,6 @@
 """Doubts: what goes wrong in silence when a detector is fitted, each told in one line with what was measured."""
 
-import traceback
+import inspect
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +20,11 @@ class Doubt(UserWarning):
 def doubt(text: str) -> None:
     """Warn of something, at the line of the user's that called this package."""
     here = str(Path(__file__).parent.parent)
-    frames = [frame.f_code.co_filename for frame, _ in traceback.walk_stack(None)]
-    outermost = max(level for level, name in enumerate(frames) if name.startswith(here))
-    warnings.warn(text, Doubt, stacklevel=outermost + 2)
+    frame, level, outermost = inspect.currentframe(), 1, 1
+    while frame is not None:
+        outermost = level if frame.f_code.co_filename.startswith(here) else outermost
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, Doubt, stacklevel=outermost + 1)
 
 
 def check_pixels(low: float, high: float) -> None:
@@ -124,9 +126,14 @@ def resolvable(before: Tensor, after: Tensor, epsilon: float) -> None:
         )
 
 
-def still(images: int, asked: int, epsilon: float) -> None:
-    """Doubt gradients that are zero everywhere, of `images` among those `asked`."""
-    if images and epsilon:
+def still(images: int, broken: int, asked: int) -> None:
+    """Doubt gradients: of `asked` images, `images` have one that is zero everywhere, `broken` one with a NaN."""
+    if broken:
+        doubt(
+            f"the gradient of {broken} of {asked} images is NaN somewhere: these pixels are not moved; the network has "
+            "a step without a derivative there, as the root of 0"
+        )
+    if images:
         doubt(
             f"the gradient of {images} of {asked} images ({100 * images / asked:.0f} %) is zero everywhere: epsilon "
             "does not move them; a network that begins by rounding its input, or that is far too sure, has none"
