@@ -152,7 +152,7 @@
         <div role="group" aria-labelledby="${id}-marks" class="marks"></div></div></form>
         <p class="said" role="status"></p>
         <div class="pictures"><figure class="scores"></figure>${this.small ? "" : '<figure class="roc"></figure>'}</div>
-        <div class="numbers"></div>`;
+        <div class="numbers" role="region" tabindex="0" aria-label="Numbers of explorer ${count}"></div>`;
       this.form = box.querySelector("form");
       this.form.addEventListener("submit", (event) => event.preventDefault());
       this.form.addEventListener("input", (event) => this.turned(event.target.name));

@@ -23,13 +23,26 @@ MATHJAX_FILES = ("output/chtml/fonts/woff-v2", "input/tex/extensions")
 #: The theme's icons come as a font too; nothing here has tabs or toggles, and only one page searches.
 UNUSED = ("scripts/fontawesome.js", "design-tabs.js", "togglebutton.js", "togglebutton.css")
 ONLY_SEARCH = ("searchtools.js", "language_data.js", "searchindex.js")
+#: What the theme does not tell a screen reader.
+THEME = {
+    '<div class="sidebar-primary-items__start sidebar-primary__section">': (
+        '<div class="sidebar-primary-items__start sidebar-primary__section" role="navigation" aria-label="The book">'
+    ),
+    '<summary><span class="toctree-toggle" role="presentation">': (
+        '<summary aria-label="Pages of this part"><span class="toctree-toggle">'
+    ),
+}
 #: Small files that are asked for as one, in this order.
 STYLES = (r"mystnb\.\w+\.css", r"sphinx-design\.min\.css", r"copybutton\.css", r"odin\.css")
 SCRIPTS = (r"doctools\.js", r"sphinx_highlight\.js", r"clipboard\.min\.js", r"copybutton\.js")
 _EMPTY_HEADER = re.compile(r'<th( class="blank[^"]*")\s*>&nbsp;</th>')
 _IDENTITY = re.compile(r' id="T_[^"]*"')
 _NUMBERED = re.compile(r"(figure|table)-(\d+[a-z]?|G)$", re.IGNORECASE)
-_THEME_TABLE = '<div class="pst-scrollable-table-container">'
+_THEME_TABLE = re.compile(r'(<div class="pst-scrollable-table-container")>')
+_EMPTY_HEAD = re.compile(r'<th( class="head[^"]*")>(?:\s|<p>\s*</p>)*</th>')
+_FORMULA_HEAD = re.compile(r'<th( class="head[^"]*")>(<p><span class="math[^"]*">\\\(([^<"]*)\\\)</span></p>)')
+_PICTURE = re.compile(r'(<figure class="align-default"[^>]*>\s*)(<img [^>]*>)')
+_FORMULA = re.compile(r'(<div class="(?:amsmath )?math[^"]*")([^>]*>)')
 
 
 class ScrollTables(SphinxPostTransform):
@@ -103,11 +116,24 @@ def depart_fold(translator: Any, node: HideCodeCellNode) -> None:
 
 
 def finish_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: Any) -> None:
-    """The theme's own tables can be reached by a keyboard too."""
-    if "body" in context:
-        counter = iter(range(1, 1000))
-        region = '<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="Table of text {}">'
-        context["body"] = re.sub(re.escape(_THEME_TABLE), lambda _: region.format(next(counter)), context["body"])
+    """Tables of text, figures and formulas can be scrolled by keyboard too, where a screen is too narrow for them."""
+    if "body" not in context:
+        return
+    counts = dict.fromkeys(("Table of text", "Figure, scrollable", "Formula"), 0)
+
+    def named(kind: str) -> str:
+        counts[kind] += 1
+        return f'tabindex="0" aria-label="{kind} {counts[kind]}"'
+
+    body = context["body"]
+    body = _THEME_TABLE.sub(lambda hit: f'{hit[1]} role="region" {named("Table of text")}>', body)
+    body = _PICTURE.sub(
+        lambda hit: f'{hit[1]}<div class="picture" role="region" {named("Figure, scrollable")}>{hit[2]}</div>', body
+    )
+    body = _EMPTY_HEAD.sub(r"<td\1></td>", body)
+    body = _FORMULA_HEAD.sub(r'<th\1 aria-label="\3">\2', body)
+    body = body.replace('role="doc-biblioentry"', 'role="listitem"')  # which is what a list's entries may be
+    context["body"] = _FORMULA.sub(lambda hit: f'{hit[1]} role="group" {named("Formula")}{hit[2]}', body)
 
 
 def set_paths(app: Sphinx, config: Any) -> None:
@@ -142,6 +168,8 @@ def lighter(path: Path, root: Path) -> None:
     search = path.name == "search.html"
     for name in (*UNUSED, *(() if search else ONLY_SEARCH)):
         text = re.sub(rf'\s*<(script|link)[^>]*"[^"]*{re.escape(name)}[^"]*"[^>]*>(</script>)?', "", text)
+    for theirs, ours in THEME.items():
+        text = text.replace(theirs, ours)
     for kind, pattern, names in (
         ("css", r'\s*<link[^>]*href="([^"]*_static/{})(?:\?[^"]*)?"[^>]*>', STYLES),
         ("js", r'\s*<script[^>]*src="([^"]*_static/{})(?:\?[^"]*)?"[^>]*></script>', SCRIPTS),
