@@ -80,7 +80,7 @@ lock: $(READY) ## pin what pyproject.toml asks for, keeping the pins there are (
 	@mv build/requirements.txt requirements.txt
 
 clean: ## remove what was made, but results and environment
-	rm -rf build book/_build book/notebooks book/live .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build book/_build book/notebooks book/live book/pages book/data .snakemake .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 distclean: clean ## remove the environment and the demo's results too

@@ -28,8 +28,9 @@ DONE = f"{RESULTS}/{{profile}}/.jobs/{{network}}+{{id_set}}"  # that a job is do
 # What a job is made of. Snakemake goes by times, and a copy may be newer than it says; so each job has, as a parameter,
 # one digest of the contents of these.
 TRAINING, RESPONDING = graph.reached(["odinlib.trained"]), graph.reached(["odinlib.record.respond"])
-FRAME = ["_config.yml", "odinlib/book/layout.py"]
-FRAME += [str(path) for folder in ("book", "book/_ext", "book/_static") for path in sorted(Path(folder).glob("*.*"))]
+FRAME = ["_config.yml", *(f"odinlib/book/{name}.py" for name in ("layout", "folding", "contents", "explorer"))]
+for folder in ("book", "book/_ext", "book/_explorer", "book/_static"):
+    FRAME += [str(path) for path in sorted(Path(folder).glob("*.*"))]
 GPU = int(config.get("gpu", 0))
 CLUSTER = {"mem_mb": 4000, "runtime": 720}  # what a job asks for where such things are asked: MB, and minutes
 

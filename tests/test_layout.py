@@ -59,15 +59,18 @@ def checkout(tmp_path, monkeypatch):
 
 
 def listed(toc) -> list[str]:
-    return [chapter["file"] for part in yaml.safe_load(toc.read_text())["parts"] for chapter in part["chapters"]]
+    chapters = [chapter for part in yaml.safe_load(toc.read_text())["parts"] for chapter in part["chapters"]]
+    return [entry["file"] for chapter in chapters for entry in (chapter, *chapter.get("sections", ()))]
 
 
 def test_both_kinds_of_page_stand_beside_each_other(checkout):
     toc = layout.lay_out("both", checkout)
     main = ["notebooks/A", "notebooks/B", "notebooks/audit", "references"]
-    assert listed(toc) == [*main, "live/A", "live/B"]
-    assert sorted(path.name for path in (checkout / "book/live").iterdir()) == ["A.ipynb", "B.ipynb"]
-    assert (checkout / "book/notebooks/A.ipynb").read_text() == (checkout / "build/pages/paper/A.ipynb").read_text()
+    assert listed(toc) == [*main, "live/index", "live/A", "live/B"]
+    assert sorted(path.name for path in (checkout / "book/live").iterdir()) == ["A.ipynb", "B.ipynb", "index.md"]
+    assert "](../live/A.ipynb)" in (checkout / "book/notebooks/A.ipynb").read_text()
+    assert "](../notebooks/A.ipynb)" in (checkout / "book/live/A.ipynb").read_text()
+    assert "../live/" not in (checkout / "book/notebooks/audit.ipynb").read_text()
 
 
 @pytest.mark.parametrize("kind", ["record", "demo"])
@@ -80,7 +83,8 @@ def test_one_kind_alone(checkout, kind):
 
 def test_names_on_live_pages_are_their_own(checkout):
     layout.lay_out("both", checkout)
-    live = json.loads((checkout / "book/live/A.ipynb").read_text())
+    original = json.loads((checkout / "build/pages/demo/A.ipynb").read_text())
+    live = layout.relabelled(original, layout.labels(original), {"A", "B"})
     prose, _, figure = live["cells"]
     assert prose["source"] == PROSE.replace("A page", "A page (live)").replace("`figure-5`", "`live-figure-5`").replace(
         "`eq-1`", "`live-eq-1`"
@@ -89,7 +93,7 @@ def test_names_on_live_pages_are_their_own(checkout):
     )
     assert figure["metadata"]["mystnb"]["figure"] == {"name": "live-figure-5", "caption": "As in {eq}`live-eq-1`."}
     main = json.loads((checkout / "book/notebooks/A.ipynb").read_text())
-    assert not layout.labels(main) & layout.labels(live)
+    assert not layout.labels(main) & layout.labels(json.loads((checkout / "book/live/A.ipynb").read_text()))
     assert figure["outputs"][0]["data"]["text/markdown"] == "[live](B.ipynb)"
 
 

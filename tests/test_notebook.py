@@ -310,7 +310,7 @@ def test_the_foot_of_a_page_tells_how_to_make_it_again(tmp_path):
     assert "Changed here: `temperatures = [1, 1e-05]`, `images = 300`." in shown
     for fact in ("Profile | demo", "Commit | ", "Hardware | ", "PyTorch ", "Date | 20", "Seconds | "):
         assert fact in shown
-    words = shlex.split(re.search(r"```bash\npapermill (.*)\n```", shown)[1])
+    words = shlex.split(re.search(r"papermill (.*)\n```", shown)[1])
     again = papermill(page, tmp_path / "again.ipynb", *words[2:])
     assert again.returncode == 0, again.stderr
     # papermill parsed the printed line back to the values that were given

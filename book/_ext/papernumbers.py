@@ -80,6 +80,6 @@ def setup(app: Sphinx) -> dict[str, int]:
     app.connect("env-get-updated", renumber, priority=900)
     # Sphinx does not look at these files: with another version of the environment it makes all pages anew.
     here = Path(__file__).resolve()
-    watched = [here, *sorted(here.parent.parent.glob("_static/*"))]
+    watched = [here, *(path for path in sorted(here.parent.parent.glob("_static/*")) if path.is_file())]
     version = zlib.crc32(b"".join(path.read_bytes() for path in watched))
     return {"env_version": version, "parallel_read_safe": True, "parallel_write_safe": True}

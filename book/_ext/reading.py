@@ -1,5 +1,5 @@
-"""What a reader's browser gets beside the theme: tables that can be scrolled by keyboard, folds that say what they open,
-a search that finds figures, formulas without 24 MB of MathJax.
+"""What a reader's browser gets beside the theme: tables that can be scrolled by keyboard, folds that say what they
+open, a search that finds figures, formulas without 24 MB of MathJax.
 """
 
 import html
@@ -17,15 +17,32 @@ from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util.fileutil import copy_asset
 
-#: Of MathJax: TeX to HTML with its menu, and what the menu offers to readers of the book's language.
-MATHJAX = (
-    *("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions", "a11y", "ui"),
-    *("sre/mathmaps/base.json", "sre/mathmaps/en.json", "sre/mathmaps/nemeth.json"),
-)
+#: Of MathJax, what turns TeX into HTML, as one file; and what it may ask for.
+MATHJAX = ("startup", "core", "input/tex", "output/chtml", "output/chtml/fonts/tex", "a11y/assistive-mml")
+MATHJAX_FILES = ("output/chtml/fonts/woff-v2", "input/tex/extensions")
+#: The theme's icons come as a font too; nothing here has tabs or toggles, and only one page searches.
+UNUSED = ("scripts/fontawesome.js", "design-tabs.js", "togglebutton.js", "togglebutton.css")
+ONLY_SEARCH = ("searchtools.js", "language_data.js", "searchindex.js")
+#: What the theme does not tell a screen reader.
+THEME = {
+    '<div class="sidebar-primary-items__start sidebar-primary__section">': (
+        '<div class="sidebar-primary-items__start sidebar-primary__section" role="navigation" aria-label="The book">'
+    ),
+    '<summary><span class="toctree-toggle" role="presentation">': (
+        '<summary aria-label="Pages of this part"><span class="toctree-toggle">'
+    ),
+}
+#: Small files that are asked for as one, in this order.
+STYLES = (r"mystnb\.\w+\.css", r"sphinx-design\.min\.css", r"copybutton\.css", r"odin\.css")
+SCRIPTS = (r"doctools\.js", r"sphinx_highlight\.js", r"clipboard\.min\.js", r"copybutton\.js")
 _EMPTY_HEADER = re.compile(r'<th( class="blank[^"]*")\s*>&nbsp;</th>')
 _IDENTITY = re.compile(r' id="T_[^"]*"')
 _NUMBERED = re.compile(r"(figure|table)-(\d+[a-z]?|G)$", re.IGNORECASE)
-_THEME_TABLE = '<div class="pst-scrollable-table-container">'
+_THEME_TABLE = re.compile(r'(<div class="pst-scrollable-table-container")>')
+_EMPTY_HEAD = re.compile(r'<th( class="head[^"]*")>(?:\s|<p>\s*</p>)*</th>')
+_FORMULA_HEAD = re.compile(r'<th( class="head[^"]*")>(<p><span class="math[^"]*">\\\(([^<"]*)\\\)</span></p>)')
+_PICTURE = re.compile(r'(<figure class="align-default"[^>]*>\s*)(<img [^>]*>)')
+_FORMULA = re.compile(r'(<div class="(?:amsmath )?math[^"]*")([^>]*>)')
 
 
 class ScrollTables(SphinxPostTransform):
@@ -99,35 +116,89 @@ def depart_fold(translator: Any, node: HideCodeCellNode) -> None:
 
 
 def finish_page(app: Sphinx, pagename: str, templatename: str, context: dict, doctree: Any) -> None:
-    """The theme's own tables can be reached by a keyboard too."""
-    if "body" in context:
-        counter = iter(range(1, 1000))
-        region = '<div class="pst-scrollable-table-container" role="region" tabindex="0" aria-label="Table of text {}">'
-        context["body"] = re.sub(re.escape(_THEME_TABLE), lambda _: region.format(next(counter)), context["body"])
+    """Tables of text, figures and formulas can be scrolled by keyboard too, where a screen is too narrow for them."""
+    if "body" not in context:
+        return
+    counts = dict.fromkeys(("Table of text", "Figure, scrollable", "Formula"), 0)
+
+    def named(kind: str) -> str:
+        counts[kind] += 1
+        return f'tabindex="0" aria-label="{kind} {counts[kind]}"'
+
+    body = context["body"]
+    body = _THEME_TABLE.sub(lambda hit: f'{hit[1]} role="region" {named("Table of text")}>', body)
+    body = _PICTURE.sub(
+        lambda hit: f'{hit[1]}<div class="picture" role="region" {named("Figure, scrollable")}>{hit[2]}</div>', body
+    )
+    body = _EMPTY_HEAD.sub(r"<td\1></td>", body)
+    body = _FORMULA_HEAD.sub(r'<th\1 aria-label="\3">\2', body)
+    body = body.replace('role="doc-biblioentry"', 'role="listitem"')  # which is what a list's entries may be
+    context["body"] = _FORMULA.sub(lambda hit: f'{hit[1]} role="group" {named("Formula")}{hit[2]}', body)
 
 
-def use_mathjax(app: Sphinx, config: Any) -> None:
-    config.mathjax_path = "mathjax/tex-chtml.js"
+def set_paths(app: Sphinx, config: Any) -> None:
+    """Where MathJax lies, how the search ranks, and what else goes into the book's folder as it is."""
+    config.mathjax_path = "mathjax/book.js"
+    config.mathjax3_config = {"loader": {"load": []}, "options": {"enableAssistiveMml": True}}
+    config.html_search_scorer = str(Path(__file__).with_name("scorer.js"))
+    config.html_extra_path = [str(Path(app.srcdir) / folder) for folder in ("_explorer", "data/web")]
 
 
-def copy_mathjax(app: Sphinx, error: Exception | None) -> None:
-    """The parts of MathJax that a page may ask for."""
+def finish_book(app: Sphinx, error: Exception | None) -> None:
+    """Copy the parts of MathJax that a page may ask for, and take from the pages what they never use."""
     if error is not None or app.builder.format != "html":
         return
     package = importlib.util.find_spec("sphinx-mathjax-offline")
     assert package is not None and package.origin is not None
     source, target = Path(package.origin).parent / "static" / "mathjax", Path(app.outdir) / "_static" / "mathjax"
-    for part in MATHJAX:
-        copy_asset(str(source / part), str(target / part if (source / part).is_dir() else (target / part).parent))
+    for part in MATHJAX_FILES:
+        copy_asset(str(source / part), str(target / part))
+    startup, *parts = (source.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in MATHJAX)
+    there = ", ".join(f"'{name}'" for name in MATHJAX[1:])
+    whole = "\n".join([startup, f";MathJax.loader.preLoad({there});", *parts])
+    (target / "book.js").write_text(whole, encoding="utf-8")
+    for path in Path(app.outdir).rglob("*.html"):
+        if "_static" not in path.parts:
+            lighter(path, Path(app.outdir))
+
+
+def lighter(path: Path, root: Path) -> None:
+    """A page without the scripts and styles that it never uses, its others in one file of each kind."""
+    text = before = path.read_text(encoding="utf-8")
+    search = path.name == "search.html"
+    for name in (*UNUSED, *(() if search else ONLY_SEARCH)):
+        text = re.sub(rf'\s*<(script|link)[^>]*"[^"]*{re.escape(name)}[^"]*"[^>]*>(</script>)?', "", text)
+    for theirs, ours in THEME.items():
+        text = text.replace(theirs, ours)
+    for kind, pattern, names in (
+        ("css", r'\s*<link[^>]*href="([^"]*_static/{})(?:\?[^"]*)?"[^>]*>', STYLES),
+        ("js", r'\s*<script[^>]*src="([^"]*_static/{})(?:\?[^"]*)?"[^>]*></script>', SCRIPTS),
+    ):
+        found = [hit for name in names if (hit := re.search(pattern.format(name), text))]
+        if len(found) < 2:
+            continue
+        files = [(path.parent / hit[1]).resolve() for hit in found]
+        joined = "\n".join(file.read_text(encoding="utf-8") for file in files)
+        name = f"book-{zlib.crc32(joined.encode()):08x}.{kind}"
+        (root / "_static" / name).write_text(joined, encoding="utf-8")
+        prefix = found[0][1].partition("_static/")[0]
+        place = f"{prefix}_static/{name}"
+        tag = f'<link rel="stylesheet" href="{place}">' if kind == "css" else f'<script src="{place}"></script>'
+        last = found[-1] if kind == "css" else found[0]  # a style overrides those before it
+        text = text.replace(last[0], f"\n    {tag}", 1)
+        for hit in found:
+            text = text.replace(hit[0], "", 1)
+    if text != before:
+        path.write_text(text, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(HideCodeCellNode, override=True, html=(visit_fold, depart_fold))
     app.add_post_transform(ScrollTables)
     app.add_transform(ListFigures)
-    app.connect("config-inited", use_mathjax)
+    app.connect("config-inited", set_paths)
     app.connect("env-before-read-docs", leave_live_out)
     app.connect("env-updated", leave_live_out)
     app.connect("html-page-context", finish_page)
-    app.connect("build-finished", copy_mathjax)
+    app.connect("build-finished", finish_book, priority=900)
     return {"env_version": zlib.crc32(Path(__file__).read_bytes()), "parallel_read_safe": True}

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from odinlib import reference
@@ -50,6 +51,11 @@ class Artefact:
         frame = self.frame()
         if frame is None or "verdict" not in frame:
             return {}
+        if "method" in frame and "stated" in set(frame.method):  # a printed number counts once, at the paper's setting
+            key = ["network", "id_set", "ood_set"]
+            there = set(frame[frame.method == "stated"][key].itertuples(index=False, name=None))
+            again = np.array([row in there for row in frame[key].itertuples(index=False, name=None)])
+            frame = frame[~((frame.method == "odin") & again)]
         counted = frame[~frame.verdict.isin(_UNCOUNTED)].verdict.value_counts()
         return in_order({str(name): int(count) for name, count in counted.items()})
 
@@ -143,7 +149,6 @@ def _rank(one: Artefact) -> tuple[str, int, str]:
 
 
 def _entry(one: Artefact, claims: pd.DataFrame) -> str:
-    link = f"../notebooks/{one.page}.ipynb#{one.name}"
     made = f"[{one.heading}](../notebooks/{one.page}.ipynb)"
     data = f" · {{download}}`its numbers (CSV) <../data/{one.name}.csv>`" if one.numbers else ""
     lines = [f"## {one.title}", _thumbnail(one), f"{one.caption}", ""]
@@ -152,9 +157,8 @@ def _entry(one: Artefact, claims: pd.DataFrame) -> str:
         lines.append("* – not recorded")
     elif counts := one.verdicts():
         lines.append(f"* Verdicts on its numbers: {told(counts)}{_of_all(one, counts)}")
-    for claim in claims[[one.name in str(e).split(";") for e in claims.evidence]].to_dict("records"):
+    for claim in claims[[one.name in str(e).lower().split(";") for e in claims.evidence]].to_dict("records"):
         lines.append(f"* {marked(claim['verdict'])}: “{claim['claim']}”")
-    del link
     return "\n".join(lines)
 
 
@@ -213,8 +217,14 @@ def printed(one: Artefact) -> int:
 # --- The answer in one picture ----------------------------------------------------------------------------------------
 
 
-def coverage(found: Sequence[Artefact], claims: pd.DataFrame) -> str:
-    """The graded verdicts, and what is recorded at all, as one picture with its numbers in words: raw HTML in MyST."""
+def coverage(found: Sequence[Artefact], claims: pd.DataFrame, base: str = "../") -> str:
+    """The graded verdicts, and what is recorded at all, as one picture with its numbers in words: raw HTML in MyST.
+
+    Args:
+        found: of `artefacts`.
+        claims: of `scorecard`.
+        base: from the page to the book's folder.
+    """
     rows = []
     if len(claims):
         counts = in_order({str(k): int(v) for k, v in claims.verdict.value_counts().items()})
@@ -228,11 +238,11 @@ def coverage(found: Sequence[Artefact], claims: pd.DataFrame) -> str:
     shown = [one for one in found if one.title]
     there = sum(one.recorded for one in shown)
     rows.append(("Figures and tables", "pages/figures.html", {"shown": there}, len(shown) - there))
-    lines = "\n".join(_bar(*row) for row in rows)
+    lines = "\n".join(_bar(base, *row) for row in rows)
     return f'```{{raw}} html\n<div class="verdicts result">\n{lines}\n</div>\n```'
 
 
-def _bar(label: str, link: str, counts: Mapping[str, int], missing: int) -> str:
+def _bar(base: str, label: str, link: str, counts: Mapping[str, int], missing: int) -> str:
     everything = {**counts, "not recorded": missing} if missing else dict(counts)
     total = sum(everything.values()) or 1
     parts = "".join(
@@ -243,6 +253,6 @@ def _bar(label: str, link: str, counts: Mapping[str, int], missing: int) -> str:
     )
     words = ", ".join(f"{marked(name).partition(' ')[0]} {count} {name}" for name, count in everything.items())
     return (
-        f'<div class="verdict"><p><a href="../{link}">{html.escape(label)}</a>: {total} in all: {words}.</p>'
+        f'<div class="verdict"><p><a href="{base}{link}">{html.escape(label)}</a>: {total} in all: {words}.</p>'
         f'<div class="bar" aria-hidden="true">{parts}</div></div>'
     )

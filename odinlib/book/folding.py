@@ -87,7 +87,7 @@ def texts(page: dict[str, Any], kind: str) -> Iterable[tuple[dict[str, Any], str
     """Every output of a MIME type, with its cell."""
     for cell in page["cells"]:
         for output in cell.get("outputs", []):
-            if kind in output.get("data", {}):
+            if output.get("data", {}).get(kind):
                 yield cell, "".join(output["data"][kind])
 
 

@@ -5,17 +5,18 @@ The main pages lie in `book/notebooks/`. Where the book shows the record, the de
 unique in a book, so there they all begin with `live-`; `book/_ext/papernumbers.py` gives both the paper's number.
 """
 
+import dataclasses
 import json
 import re
-import shutil
 import sys
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from odinlib.book import folding
+from odinlib.book import contents, explorer, folding
 from odinlib.book.parameters import declared
 
 #: For each kind of book, the profiles of its main pages and of its live pages.
@@ -51,9 +52,10 @@ def pages(kind: str, names: Iterable[str]) -> list[str]:
 
 
 def lay_out(kind: str, root: Path) -> Path:
-    """Put the executed pages where Jupyter Book looks for them, and write the table of contents that lists them.
+    """Put the executed pages where Jupyter Book looks for them, with the pages that follow from them all.
 
-    A page that has not changed is not touched, so that only what changed is rendered again.
+    Under `book/`: `notebooks/` and `live/` the pages, `pages/` those made here, `data/` every figure's numbers. What
+    has not changed is not touched, so that only what changed is rendered again.
 
     Args:
         kind: one of :data:`KINDS`.
@@ -63,33 +65,171 @@ def lay_out(kind: str, root: Path) -> Path:
         The table of contents.
     """
     main, live = KINDS[kind]
-    book = root / "book"
     names = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
     shown = [name for name in names if has_profile(root / f"notebooks/{name}.ipynb")]
     main_pages = {name: _read(root / executed(name, main)) for name in names}
     live_pages = {name: _read(root / executed(name, live)) for name in shown} if live else {}
     own = set().union(*(labels(page) for page in live_pages.values()))
-    found = {}
+    tool = _explorers(root, main)
+    found: dict[str, str] = {f"data/web/explorer-data/{key}.js": explorer.script(key, one) for key, one in tool.items()}
+    toc = yaml.safe_load((root / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    order = [Path(chapter["file"]).name for part in toc["parts"] for chapter in part["chapters"]]
+    found |= _made_pages(kind, {name: main_pages[name] for name in order if name in main_pages}, tool)
     for folder, prefix, made in (("notebooks", "", main_pages), ("live", LIVE, live_pages)):
         for name, page in made.items():
             page = relabelled(page, own, set(shown)) if prefix else page
-            folding.fold(page)
-            folding.gather_missing(page, f"{prefix}missing-{name.lower()}", "../notebooks/07-conclusions.ipynb")
+            found |= _numbers(page)
+            finish(page, name, prefix, other=name in live_pages, tool=explorer.place(tool, "../", small=True))
             found[f"{folder}/{name}.ipynb"] = json.dumps(page, indent=1) + "\n"
-    for folder in ("notebooks", "live"):
-        for path in (book / folder).glob("*"):
-            if f"{folder}/{path.name}" not in found:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for place, text in found.items():
-        _write(book / place, text)
-    toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
+    for name in names:
+        found[f"data/source/{name}.ipynb"] = (root / f"notebooks/{name}.ipynb").read_text(encoding="utf-8")
     if live:
-        order = [Path(chapter["file"]) for part in toc["parts"] for chapter in part["chapters"]]
-        chapters = [{"file": f"live/{path.name}"} for path in order if path.name in shown]
-        toc["parts"].append({"caption": "Live on this machine", "chapters": chapters})
+        pages_live = [name for name in order if name in shown]
+        found["live/index.md"] = LIVE_PAGE + "".join(
+            f"* [{contents.title(live_pages[n])}]({n}.ipynb)\n" for n in pages_live
+        )
+        sections = [{"file": f"live/{name}"} for name in pages_live]
+        toc["parts"].append(
+            {"caption": "Live on this machine", "chapters": [{"file": "live/index", "sections": sections}]}
+        )
+    for folder in MADE:
+        for path in (root / "book" / folder).rglob("*"):
+            if path.is_file() and path.relative_to(root / "book").as_posix() not in found:
+                path.unlink()
+    for place, text in found.items():
+        _write(root / "book" / place, text)
     path = (root / "build" / "toc.yml").resolve()  # Sphinx takes a relative one from the book's folder
     _write(path, yaml.safe_dump(toc, sort_keys=False))
     return path
+
+
+#: Folders of the book that hold nothing but what is laid out here.
+MADE = ("notebooks", "live", "pages", "data")
+LIVE_PAGE = """# Live on this machine
+
+Every page of the book once more, with the *demo*: embedded images and small networks, all of it trained, perturbed,
+tuned and tested where this book was made. Nothing here was recorded, and none of its numbers is the paper's.
+
+"""
+
+
+def finish(page: dict[str, Any], name: str, prefix: str = "", *, other: bool = False, tool: str = "") -> None:
+    """Make an executed page one that reads well: folded, with its switch, its links, its explorer and its foot.
+
+    Args:
+        page: as read from JSON; it is changed.
+        name: of the notebook.
+        prefix: of the names that it gives, `live-` or nothing.
+        other: whether there is a page of the other kind, to switch to.
+        tool: the HTML of an explorer, for a cell whose metadata ask for one.
+    """
+    made = f"{prefix}made-{name.lower()}"
+    folding.fold(page)
+    folding.gather_missing(page, f"{prefix}missing-{name.lower()}", "../notebooks/coverage.ipynb")
+    cells = []
+    for cell in page["cells"]:
+        figure = cell["metadata"].get("mystnb", {}).get("figure")
+        if figure:
+            numbers = f"{{download}}`numbers (CSV) <../data/{figure['name']}.csv>`, "
+            told = numbers if any(output.get("data", {}).get("text/csv") for output in cell["outputs"]) else ""
+            figure["caption"] += f" *{told}[run](#{made})*" if told else f" *[run](#{made})*"
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            data.pop("text/csv", None)
+            if "image/svg+xml" in data:
+                data["image/svg+xml"] = shorter("".join(data["image/svg+xml"]))
+        cells.append(cell)
+        if tool and cell["metadata"].get("odin", {}).get("explorer"):
+            cells.append(folding.markdown(f"```{{raw}} html\n{tool}\n```\n\n{EXPLORER_LINE}"))
+    page["cells"] = cells
+    source = "the notebook" if not prefix else "the notebook (the same as the record's)"
+    foot = (
+        f"({made})=\n## Run this page yourself\n\nDownload {{download}}`{source} <../data/source/{name}.ipynb>`; "
+        "its first code cell lists the parameters.\n"
+    )
+    page["cells"].insert(folding.foot(page), folding.markdown(foot))
+    if other:
+        here, there = ("record", "live") if not prefix else ("live", "notebooks")
+        line = (
+            f"**From the record** · [the same, live on this machine](../{there}/{name}.ipynb)"
+            if here == "record"
+            else f"[From the record](../{there}/{name}.ipynb) · **live on this machine**"
+        )
+        first = page["cells"][0]
+        title, _, rest = "".join(first["source"]).partition("\n")
+        first["source"] = f"{title}\n\n:::{{div}} switch\n{line}\n:::\n{rest}"
+    for place, cell in enumerate(page["cells"]):
+        cell.setdefault("id", f"cell-{place}-{zlib.crc32(str(cell['source']).encode()):08x}")
+
+
+EXPLORER_LINE = "The [explorer](../pages/explorer.md) has it larger, with the ROC curve and the counts of images.\n"
+
+
+def shorter(svg: str) -> str:
+    """An SVG whose coordinates have two decimals; its text is not touched.
+
+    >>> shorter('<path d="M 1.23456 2"/><text x="0.123456">0.12345</text>')
+    '<path d="M 1.23 2"/><text x="0.12">0.12345</text>'
+    """
+
+    def rounded(found: re.Match[str]) -> str:
+        return re.sub(r"(\.\d\d)\d+", r"\1", found[0])
+
+    return re.sub(r'\b(?:d|x|y|points|transform|width|height)="[^"]*"', rounded, svg)
+
+
+def _numbers(page: dict[str, Any]) -> dict[str, str]:
+    """The files of a page's captioned figures and tables: their numbers, and a picture's SVG."""
+    found = {}
+    for one in contents.artefacts({"": page}):
+        if one.numbers:
+            found[f"data/{one.name}.csv"] = one.numbers
+        if one.picture and not one.name.startswith(LIVE):
+            found[f"data/{one.name}.svg"] = shorter(one.picture)
+    return found
+
+
+def _made_pages(kind: str, pages: Mapping[str, dict[str, Any]], tool: dict[str, Any]) -> dict[str, str]:
+    """The pages that follow from all others: by their place in the book's folder."""
+    from odinlib import profiles
+
+    profile = profiles.get(KINDS[kind][0])
+    artefacts, claims = contents.artefacts(pages), contents.scorecard(pages)
+    source = f"Made with the profile *{profile.name}*: {profile.title}" + (
+        "." if profile.compute else ", read from the record that comes with this book."
+    )
+    return {
+        "pages/figures.md": contents.index_page(artefacts, claims, source),
+        "pages/explorer.md": EXPLORER_PAGE + f"```{{raw}} html\n{explorer.place(tool, '../')}\n```\n",
+        "data/answer.md": contents.coverage(artefacts, claims, base="") + "\n",
+    }
+
+
+EXPLORER_PAGE = """# Explorer
+
+Turn both of the detector's knobs, the temperature $T$ and the perturbation magnitude $\\varepsilon$, over the grid that
+they are chosen from, and move the threshold $\\delta$. The images are the *held-out* ones of each set, those that $T$
+and $\\varepsilon$ are chosen on; the numbers of [Table 2](#table-2) are of other images of the same sets. Turning a
+knob takes the threshold along, to where 95 % of the familiar images are accepted.
+
+"""
+
+
+def _explorers(root: Path, profile: str) -> dict[str, Any]:
+    """The explorer's data of a profile, kept while the record is as it was."""
+    from odinlib import profiles
+
+    chosen = dataclasses.replace(profiles.get(profile), compute=False)
+    files = sorted(chosen.folder.glob("grids/*/*.npz"))
+    state = f"{explorer.LEVELS} {zlib.crc32(Path(explorer.__file__).read_bytes())} " + " ".join(
+        f"{path.parent.name}/{path.name}:{path.stat().st_size}" for path in files
+    )
+    kept = root / "build" / f"explorer-{profile}.json"
+    if kept.exists() and (found := json.loads(kept.read_text(encoding="utf-8")))["state"] == state:
+        return dict(found["networks"])
+    networks = explorer.networks(chosen) if files else {}
+    _write(kept, json.dumps({"state": state, "networks": networks}))
+    return networks
 
 
 def labels(page: Mapping[str, Any]) -> set[str]:

@@ -59,8 +59,8 @@ def begin(**rules: Rule) -> "Profile | None":
     if (shell := get_ipython()) is not None:  # text that meant a list
         shell.user_ns.update({name: values[name] for name in given})
     figures.use_style()
-    if shell is not None and shell.display_formatter is not None:
-        _offer_numbers(shell.display_formatter.formatters)
+    if (shown := getattr(shell, "display_formatter", None)) is not None:
+        _offer_numbers(shown.formatters)
     if "profile" not in values:
         return None
     fields = {name: value for name, value in values.items() if name != "profile" and name not in rules}
@@ -80,7 +80,7 @@ def _offer_numbers(formatters: dict[str, Any]) -> None:
     from odinlib import figures, tables
 
     formatter = BaseFormatter(format_type="text/csv", print_method="_repr_csv_")
-    formatter.for_type(Figure, figures.drawn)
+    formatter.for_type(Figure, lambda figure: figures.drawn(figure) or None)
     formatter.for_type(Styler, tables.numbers)
     formatters["text/csv"] = formatter
 
