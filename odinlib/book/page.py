@@ -90,7 +90,8 @@ def banner(run: "Profile") -> Markdown:
     from odinlib import tables
 
     lines = [f"> This page was made with the profile **{run.name}**: {run.title}."]
-    if run.stands_for:
+    shown = {*run.networks, *run.id_sets, run.grey_network, *(name for sets in run.ood_sets.values() for name in sets)}
+    if shown & run.stands_for.keys():
         lines.append(
             "> Networks and sets that only stand for the paper's are shown under their own names, "
             "and their numbers are not the paper's."
