@@ -40,6 +40,18 @@ def u2(logits: ArrayLike | Tensor) -> Tensor:
     return gaps.square().sum(-1) / (gaps.shape[-1] - 1)
 
 
+def gap_range(logits: ArrayLike | Tensor) -> Tensor:
+    """The range of the gaps f_y - f_i over i != y: logits [..., K] to [...], at least 0, in float64.
+
+    It is that of the other outputs, and 0 for two classes.
+
+    >>> gap_range([[5.0, 3.0, 1.0]]).item()
+    2.0
+    """
+    gaps = _gaps(logits).sort(-1).values
+    return gaps[..., -1] - gaps[..., 1]
+
+
 def output_variance(u1: np.ndarray, u2: np.ndarray, classes: int) -> np.ndarray:
     """The variance of all K outputs of an image about their mean, from the two moments of its gaps [...] to [...].
 

@@ -200,6 +200,36 @@ def _below_u1(statistic: sp.Expr) -> sp.Expr:
     return _ordered(moment(1), -_ordered(V, multiple * moment(1) ** 2) / (2 * T))
 
 
+def margin_bracket() -> list[Step]:
+    """How far the margin score g is from U1, and from U1 - V / 2T, at any temperature: from the gaps' range R alone."""
+    s, x, g, width, share = sp.symbols("s h g R p", positive=True)
+    log_mean, spread, skew = sp.Function("K"), sp.Symbol("v_s"), sp.Symbol("k_s")
+    gaps = sp.symbols("d1:4", positive=True)
+    # K's derivatives are cumulants of the gaps under weights that go as exp(-s D); of three gaps, and so of any number.
+    weights = [sp.exp(-s * gap) for gap in gaps]
+    mean = sum(w * d for w, d in zip(weights, gaps, strict=True)) / sum(weights)
+    for order in (2, 3):
+        central = sum(w * (d - mean) ** order for w, d in zip(weights, gaps, strict=True)) / sum(weights)
+        assert sp.simplify(sp.diff(sp.log(sum(weights) / 3), s, order) - (-1) ** order * central) == 0
+    second, third = share * (1 - share) * width**2, share * (1 - share) * (1 - 2 * share) * width**3
+    extremes = [sp.simplify(max(f.subs(share, at) for at in sp.solve(f.diff(share), share))) for f in (second, third)]
+    rests = [sp.integrate((x - s) ** k / k * most, (s, 0, x)) / x for k, most in zip((1, 2), extremes, strict=True)]
+    bounds = [rest.subs(x, 1 / T) for rest in rests]
+    whole, half = sp.Integral((x - s) * spread, (s, 0, x)), sp.Integral((x - s) ** 2 / 2 * skew, (s, 0, x))
+    return [
+        Step("With $h = 1/T$ and", _equal(log_mean(x), sp.log(_sum(sp.exp(-x * GAP[_i])) / OTHERS))),
+        Step("the margin score is", _equal(g, -log_mean(x) / x)),
+        Step(r"Weigh the gaps by $e^{-s \Delta_i}$. Their variance is then", _equal(spread, log_mean(s).diff(s, 2))),
+        Step("and their third central moment", _equal(skew, -log_mean(s).diff(s, 3))),
+        Step("Taylor's formula to first order, with its rest", _equal(g, _ordered(moment(1), -whole / x))),
+        Step("and to second order", _equal(g, _ordered(moment(1), -x * V / 2, half / x))),
+        Step("No variance on an interval of length $R$ is larger than", (spread, extremes[0])),
+        Step("and no third central moment", (sp.Abs(skew), extremes[1])),
+        Step("so that, at every temperature,", (_ordered(moment(1), -bounds[0]), g, moment(1))),
+        Step("and", (sp.Abs(_ordered(g, -_ordered(moment(1), -V / (2 * T)))), bounds[1])),
+    ]
+
+
 # --- Appendix E: Proposition 1 ----------------------------------------------------------------------------------------
 
 
@@ -247,6 +277,49 @@ def two_classes() -> list[Step]:
     ]
 
 
+# --- What a small change of the score does to the rates ---------------------------------------------------------------
+
+
+def moving_threshold() -> list[Step]:
+    """The rate at which the FPR changes when a score begins to move and its threshold is set anew.
+
+    The lemma is Appendix E's; the last two steps are what it makes of the temperature and of the perturbation.
+    """
+    t, p, q, c, kept = sp.symbols("t p q c kappa", positive=True)
+    a, at = sp.symbols("a a_t", real=True)
+    inside, outside = sp.symbols("r_P r_Q", real=True)
+    little = sp.Function("o")(t)
+    accepted = _ordered(kept, -t * p * (c - inside), little)
+    stays = sp.solve(p * (c - inside), c)[0]
+    rate = q * _ordered(outside, -inside)
+    assert sp.expand((-q * (c - outside)).subs(c, stays) - rate) == 0
+    change = sp.Symbol(r"\frac{d}{dt}\mathrm{FPR}")
+    variance = {who: sp.Symbol(rf"\mathrm{{E}}_{who}[V \mid U_1 = a]") for who in "PQ"}
+    norm = {who: sp.Symbol(rf"\mathrm{{E}}_{who}[\lVert\nabla g\rVert_1 \mid g = a]") for who in "PQ"}
+    fpr = sp.Function(r"\mathrm{FPR}")
+    by_temperature = q / (2 * T) * _ordered(variance["P"], -variance["Q"])
+    by_epsilon = q * _ordered(norm["Q"], -norm["P"])
+    for found, rates, scale in ((by_temperature, variance, -1 / (2 * T)), (by_epsilon, norm, sp.Integer(1))):
+        assert sp.expand(rate.subs({inside: scale * rates["P"], outside: scale * rates["Q"]}) - found) == 0
+    rest = sp.Function("o")(1 / T)
+    return [
+        Step(
+            "At the threshold $a + ct$ the share of in-distribution images that is accepted is",
+            _equal(sp.Symbol(r"\mathrm{P}(s_t > a + ct)"), accepted),
+        ),
+        Step("It stays what it was if the threshold moves as", _equal(at, _ordered(a, stays * t, little))),
+        Step("and then foreign images pass at the rate", _equal(change, rate)),
+        Step(
+            "The temperature: $t = 1/2T$, $s = U_1$, $r = -V$",
+            _equal(fpr(T), _ordered(fpr(sp.oo), by_temperature, rest)),
+        ),
+        Step(
+            r"The perturbation: $t = \varepsilon$, $s = g$, $r = \lVert\nabla g\rVert_1$",
+            _equal(sp.Symbol(r"\frac{d}{d\varepsilon}\mathrm{FPR}\,\Big|_{\varepsilon = 0}"), by_epsilon),
+        ),
+    ]
+
+
 # --- Appendix F: what U1 and U2 are -----------------------------------------------------------------------------------
 
 
@@ -282,7 +355,6 @@ def perturbation() -> list[Step]:
 
     rise, norm = over_pixels(g[_j] * sign), over_pixels(sp.Abs(g[_j]))
     curvature = epsilon**2 / 2 * over_pixels(sign * hessian[_j, _k] * sp.sign(g[_k]), _k)
-    log_score = _powers(sp.log(_with_h(1 / denominator(1)).subs(OTHERS, N - 1)), 1)
     return [
         Step(
             "Equation 2, pixel by pixel", _equal(sp.Symbol(r"\tilde{x}_j"), _ordered(sp.Symbol("x_j"), epsilon * sign))
@@ -293,5 +365,38 @@ def perturbation() -> list[Step]:
         ),
         Step("A number times its sign is its absolute value", _equal(rise, norm)),
         Step("No other move, $v$ with $|v_j|$ at most 1 for all $j$, gives more", (over_pixels(g[_j] * v[_j]), norm)),
-        Step("And at a large temperature", _equal(sp.log(S), _ordered(log_score, _rest(2)))),
+    ]
+
+
+def gradients() -> list[Step]:
+    """The gradients of log S and of the margin score g in those of the gaps, and what they become at a large T."""
+    gaps = sp.symbols("d1:4", positive=True)
+    others = [sp.exp(-gap / T) for gap in gaps]
+    each = [other / (1 + sum(others)) for other in others]  # S_i, of three other classes, and so of any number
+    for gap, probability in zip(gaps, each, strict=True):
+        assert sp.simplify(sp.diff(-sp.log(1 + sum(others)), gap) - probability / T) == 0
+        assert sp.limit(probability, T, sp.oo) == sp.Rational(1, 4)
+    per_log_score = sp.simplify(sp.diff(T * sp.log(OTHERS * S / (1 - S)), S) * S)
+    assert sp.simplify(per_log_score - T / (1 - S)) == 0
+    probability = sp.IndexedBase("S")[_i]
+    of_log_score, of_margin, of_gap, of_u1, slope, partial = (
+        sp.Symbol(text)
+        for text in (
+            r"\nabla \log S",
+            r"\nabla g",
+            r"\nabla \Delta_i",
+            r"\nabla U_1",
+            r"\frac{dg}{d \log S}",
+            r"\frac{\partial}{\partial \Delta_i} \log S",
+        )
+    )
+    pull = _sum(sp.Mul(probability, of_gap, evaluate=False))
+    alike, left = (sp.Limit(of, T, sp.oo, "-") for of in (probability, sp.Symbol(r"T\, \nabla \log S")))
+    return [
+        Step("One gap wider raises the log score by the probability of its class", _equal(partial, probability / T)),
+        Step("so that, by the chain rule,", _equal(of_log_score, pull / T)),
+        Step("The margin score is a function of the score, with the slope", _equal(slope, T / (1 - S))),
+        Step("so its gradient weighs those of the gaps by shares that add up to 1", _equal(of_margin, pull / (1 - S))),
+        Step("At a large temperature all probabilities are alike", _equal(alike, 1 / N)),
+        Step("and what is left is", _equal(left, sp.Mul(OTHERS / N, of_u1, evaluate=False))),
     ]

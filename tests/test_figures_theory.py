@@ -62,3 +62,36 @@ def test_bracket_and_moments():
 def test_nothing_to_draw_is_told():
     with pytest.raises(UserError):
         drawn.convergence(pd.DataFrame(columns=["network", "ood_set", "temperature", "distance"]), 0.1)
+
+
+def changes(title, rows):
+    ends = {"": 0.0, "_low": -0.1, "_high": 0.2}
+    return pd.DataFrame(
+        {"title": title, "ood_set": ood_set}
+        | {
+            f"{name}{end}": value + d
+            for name, value in zip(("predicted", "measured"), pair, strict=True)
+            for end, d in ends.items()
+        }
+        for ood_set, pair in rows.items()
+    )
+
+
+def test_predictions_have_a_panel_for_each_network_and_hold_both_signs():
+    first = changes("one, authors", {"gaussian": (-20, -15), "uniform": (0.3, 0.5)})
+    frame = pd.concat([first, changes("two", {"gaussian": (0.01, 0)})])
+    figure = saved(drawn.predicted(frame))
+    assert [axis.get_title() for axis in figure.axes] == ["one\nauthors", "two"]
+    for axis, reach in zip(figure.axes, (20, 0.1), strict=True):
+        low, high = axis.get_xlim()
+        assert low == -high and high > reach and axis.get_ylim() == (low, high)
+    with pytest.raises(UserError, match="measured_low"):
+        drawn.predicted(frame.drop(columns="measured_low"))
+
+
+def test_the_bracket_of_the_margin_score_is_drawn_above_what_it_holds():
+    t = np.array([1.0, 10.0, 100.0])
+    columns = {"shortfall": 1 / t, "bracket": 2 / t, "second": 5 / t, "rest": t**-2.0, "rest_bound": 3 * t**-2.0}
+    left, right = saved(drawn.margin_bracket(pd.DataFrame({"temperature": t, **columns}))).axes
+    assert [line.get_ydata()[0] for line in left.lines] == [5, 2, 1]
+    assert [line.get_ydata()[0] for line in right.lines] == [3, 1]

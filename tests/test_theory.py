@@ -2,7 +2,9 @@
 
 import math
 import random
+from fractions import Fraction
 
+import mpmath
 import numpy as np
 import pytest
 import sympy as sp
@@ -235,3 +237,103 @@ def test_the_counter_example():
 def test_mistakes_are_told(call):
     with pytest.raises(UserError):
         call()
+
+
+# --- The margin score's bracket, and the moving threshold -------------------------------------------------------------
+
+gap_lists = st.lists(st.floats(0, 60, allow_subnormal=False), min_size=1, max_size=12)
+rationals = st.lists(st.fractions(0, 40, max_denominator=64), min_size=1, max_size=8)
+
+
+def with_gaps(gaps):
+    return torch.cat([torch.zeros(1), -torch.tensor(gaps, dtype=torch.float64)])
+
+
+@given(gap_lists, st.floats(0.05, 1e4))
+def test_the_margin_score_lies_in_its_bracket(gaps, temperature):
+    logits, slack = with_gaps(gaps), 1e-9
+    g = odin.margin_score(logits, temperature).item()
+    low, high = limits.margin_bracket(logits, temperature)
+    assert low - slack <= g <= high + slack
+    u1, u2 = moments.u1(logits), moments.u2(logits)
+    second = u1 - (u2 - u1**2) / (2 * temperature)
+    assert abs(g - second) <= limits.margin_rest(logits, temperature) + slack
+
+
+@given(rationals, st.lists(st.integers(1, 20), min_size=8, max_size=8))
+def test_the_two_extremal_inequalities_hold_exactly(gaps, weights):
+    """Variance <= R^2 / 4 and (third central moment)^2 <= R^6 / 108, under any weights, without rounding."""
+    pairs = list(zip(gaps, weights, strict=False))
+    whole = sum(w for _, w in pairs)
+    mean = sum(w * d for d, w in pairs) / whole
+    second, third = (sum(w * (d - mean) ** k for d, w in pairs) / whole for k in (2, 3))
+    width = max(gaps) - min(gaps)
+    assert second <= width**2 / 4 and third**2 * 108 <= width**6
+
+
+@given(rationals, st.fractions(Fraction(1, 8), 4000, max_denominator=8))
+def test_the_bracket_and_the_expansion_hold_to_sixty_digits(gaps, temperature):
+    u1 = sum(gaps) / len(gaps)
+    variance = sum(d * d for d in gaps) / len(gaps) - u1**2
+    assert variance == sum((d - u1) ** 2 for d in gaps) / len(gaps)
+    width = max(gaps) - min(gaps)
+    with mpmath.workdps(60):
+        exact = [mpmath.mpf(x.numerator) / x.denominator for x in map(Fraction, (u1, variance, width, temperature))]
+        first, second, reach, t = exact
+        scaled = [mpmath.exp(-mpmath.mpf(d.numerator) / d.denominator / t) for d in map(Fraction, gaps)]
+        g = -t * mpmath.log(mpmath.fsum(scaled) / len(gaps))
+        slack = mpmath.mpf(10) ** -50
+        assert first - reach**2 / (8 * t) - slack <= g <= first + slack
+        assert abs(g - first + second / (2 * t)) <= mpmath.sqrt(3) * reach**3 / (108 * t**2) + slack
+
+
+def test_the_bounds_are_reached_by_two_values():
+    """No smaller constants would do: in the limit of a large temperature two values use all of either bound."""
+    half = with_gaps([0.0, 1.0])
+    low, high = limits.margin_bracket(half, 1e4)
+    assert ((high - odin.margin_score(half, 1e4)) / (high - low)).item() == pytest.approx(1, rel=1e-3)
+    share = 1000 * (3 - math.sqrt(3)) / 6
+    few = with_gaps([1.0] * round(share) + [0.0] * round(1000 - share))
+    u1, u2 = moments.u1(few), moments.u2(few)
+    rest = odin.margin_score(few, 100.0) - u1 + (u2 - u1**2) / 200
+    assert (rest.abs() / limits.margin_rest(few, 100.0)).item() == pytest.approx(1, rel=0.01)
+
+
+def test_the_steps_of_the_bracket_are_the_numbers_of_the_bracket():
+    logits, t = with_gaps([1.0, 4.0, 9.0]), 7.0
+    values = {theory.T: t, sp.Symbol("R", positive=True): 8.0, theory.moment(1): moments.u1(logits).item()}
+    first, second = (step.expression for step in theory.margin_bracket()[-2:])
+    low, high = limits.margin_bracket(logits, t)
+    assert float(first[0].subs(values)) == pytest.approx(low.item())
+    assert float(first[2].subs(values)) == pytest.approx(high.item())
+    assert float(second[1].subs(values)) == pytest.approx(limits.margin_rest(logits, t).item())
+
+
+def test_the_gradients_of_the_scores_in_the_gaps():
+    """By autograd: d log S / d gap = S_i / T, and g's are shares that add up to 1."""
+    gaps = torch.tensor([1.0, 2.5, 6.0], dtype=torch.float64, requires_grad=True)
+    logits, t = torch.cat([torch.zeros(1, dtype=torch.float64), -gaps]), 2.0
+    (by_log,) = torch.autograd.grad(odin.softmax_score(logits, t).log(), gaps, retain_graph=True)
+    torch.testing.assert_close(by_log, torch.softmax(logits.detach() / t, 0)[1:] / t)
+    (by_margin,) = torch.autograd.grad(odin.margin_score(logits, t), gaps)
+    torch.testing.assert_close(by_margin, by_log * t / (1 - odin.softmax_score(logits.detach(), t)))
+    assert by_margin.sum().item() == pytest.approx(1)
+    for steps in (theory.gradients(), theory.moving_threshold(), theory.margin_bracket()):
+        assert all(step.caption and "Function" not in step.latex for step in steps)
+
+
+def test_beyond_the_proved_temperature_the_error_is_its_limit():
+    inside, outside = random_logits(6, 6.0, 200), random_logits(7, 4.0, 200)
+    proved = limits.at_rest_from(inside, outside)
+    for t in (proved, 10 * proved):
+        assert limits.detection_error(inside, outside, t) == limits.limit_constant(inside, outside)
+    found = limits.temperature_beyond(inside, outside, list(np.geomspace(1, 10 * proved, 40)), within=1e-9)
+    assert found is not None and found <= proved * 1.2
+
+
+def test_a_quantile_that_is_not_unique_leaves_the_constant_open():
+    inside, outside = (moments.u1(x) for x in limits.gapped())
+    for a, rate in ((1.0, 1.0), (1.4, 1.0), (1.6, 0.0), (1.9, 0.0)):
+        assert (inside > a).double().mean() == 0.95 and (outside > a).double().mean() == rate
+    with pytest.raises(UserError, match="multiple of 20"):
+        limits.gapped(30)

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from odinlib import datasets
 from odinlib.figures.style import (
     BASELINE,
     COLOURS,
@@ -139,4 +140,97 @@ def moments(u2: pd.DataFrame, variance: pd.DataFrame) -> Figure:
     axes[0, 0].set_ylabel("Mean, in squared units")
     letter(axes, ["U₂ given U₁", "variance of the gaps given U₁"])
     shared_legend(figure, axes[0, 0])
+    return figure
+
+
+def margin_bracket(medians: pd.DataFrame) -> Figure:
+    """How far the margin score is below U1, and from its second-order form, against T, with what is proved of either.
+
+    Args:
+        medians: columns temperature and, as medians over images, shortfall (U1 - g), bracket (R^2 / 8T), second
+            (U2 / 2T, the width that Equation 3's own bounds leave), rest (|g - U1 + V / 2T|), rest_bound.
+    """
+    check_frames([medians], ["temperature", "shortfall", "bracket", "second", "rest", "rest_bound"])
+    figure, axes = panels(1, 2, size=(3.9, 3.2))
+    x = medians["temperature"]
+    for axis, lines in zip(
+        axes.flat,
+        (
+            {"second": "U₂ / 2T, from Equation 3", "bracket": "R² / 8T, proved", "shortfall": "U₁ − g, measured"},
+            {"rest_bound": "R³ / (36 √3 T²), proved", "rest": "|g − U₁ + V / 2T|, measured"},
+        ),
+        strict=True,
+    ):
+        for position, (column, label) in enumerate(lines.items(), start=3 - len(lines)):
+            solid = position == 2
+            axis.plot(
+                x,
+                medians[column],
+                color=COLOURS[(3, 1, 0)[position]],
+                linestyle="-" if solid else "--",
+                marker="o" if solid else None,
+                label=label,
+            )
+        axis.set(xscale="log", yscale="log", xlabel="Temperature T", ylabel="Units of the outputs (median)")
+        axis.legend(fontsize="small")
+    letter(axes, ["first order", "second order"])
+    return figure
+
+
+def predicted(changes: pd.DataFrame, least: float = 0.1) -> Figure:
+    """Measured changes of the FPR against those that were predicted: a panel for each title, a point for each set.
+
+    Args:
+        changes: columns title, ood_set and, in percentage points, predicted and measured, each with _low and _high.
+        least: points below which the axes are linear, so that both signs and 0 can be shown.
+    """
+    columns = [f"{name}{end}" for name in ("predicted", "measured") for end in ("", "_low", "_high")]
+    check_frames([changes], ["title", "ood_set", *columns])
+    titles, sets = in_order([changes["title"]]), in_order([changes["ood_set"]])
+    across = min(3, len(titles))
+    figure, axes = panels(-(-len(titles) // across), across, size=(max(3.5, 6 / across), 3.4))
+    for axis, name in zip(axes.flat, titles, strict=False):
+        rows = changes[changes["title"] == name]
+        reach = 1.3 * max(float(rows[columns].abs().max().max()), least)
+        axis.fill_between([-reach, 0], 0, reach, color="0.93", linewidth=0)
+        axis.fill_between([0, reach], -reach, 0, color="0.93", linewidth=0)
+        axis.plot([-reach, reach], [-reach, reach], color="grey", linewidth=1, linestyle=":")
+        for row in rows.to_dict("records"):
+            place = sets.index(row["ood_set"]) + 1
+            ends = {
+                f"{side}err": [[max(row[c] - row[f"{c}_low"], 0)], [max(row[f"{c}_high"] - row[c], 0)]]
+                for side, c in (("x", "predicted"), ("y", "measured"))
+            }
+            axis.errorbar(
+                row["predicted"],
+                row["measured"],
+                color=COLOURS[place % len(COLOURS)],
+                marker=MARKERS[place % len(MARKERS)],
+                linestyle="",
+                linewidth=0.9,
+                label=datasets.title(row["ood_set"]),
+                **ends,
+            )
+        ticks = [10.0**k for k in range(-1, 3) if 10.0**k <= reach]
+        for set_scale, limit, mark in (
+            (axis.set_xscale, axis.set_xlim, axis.set_xticks),
+            (axis.set_yscale, axis.set_ylim, axis.set_yticks),
+        ):
+            set_scale("symlog", linthresh=least)
+            limit(-reach, reach)
+            mark([-t for t in reversed(ticks)] + [0, *ticks])
+            mark([], minor=True)
+        for line in (axis.xaxis, axis.yaxis):
+            line.set_major_formatter("{x:g}")
+        axis.set_xlabel("Predicted change of the FPR (points)")
+        axis.set_ylabel("Measured change (points)")
+        axis.set_title(name.replace(", ", "\n"), fontsize="small")
+    for axis in axes.flat[len(titles) :]:
+        axis.remove()
+    handles = {
+        label: handle
+        for axis in axes.flat[: len(titles)]
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=across + 1, fontsize="small")
     return figure

@@ -93,18 +93,48 @@ def limit_constant(logits_in: Tensor, logits_out: Tensor, tpr: float = 0.95) -> 
     return metrics.detection_error(moments.u1(logits_in), moments.u1(logits_out), tpr=tpr).item()
 
 
-def error_bracket(logits_in: Tensor, logits_out: Tensor, temperature: float, tpr: float = 0.95) -> tuple[float, float]:
-    """Two numbers between which both Pe(T, 0) and c lie, from U1 and U2 alone.
+def margin_bracket(logits: ArrayLike | Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Between which numbers the margin score lies at T: U1 - R^2 / 8T and U1, with R the range of the gaps.
 
-    The statistic h = T (N - 1/S) / (N - 1), which ranks as S does, lies between U1 - U2 / 2T and U1. Detection is
-    worst when h is as low as can be for in-distribution images and as high as can be for the others, and best the
-    other way round. Equal scores among the in-distribution images aside.
+    Logits [..., K] to two tensors [...]. R^2 / 4 bounds the variance of the gaps under any weights (Hoeffding's lemma).
     """
-    highest = [moments.u1(logits) for logits in (logits_in, logits_out)]
-    lowest = [u1 - moments.u2(x) / (2 * temperature) for u1, x in zip(highest, (logits_in, logits_out), strict=True)]
-    best = metrics.detection_error(highest[0], lowest[1], tpr=tpr)
-    worst = metrics.detection_error(lowest[0], highest[1], tpr=tpr)
+    check_number("temperature", temperature, above=0)
+    u1 = moments.u1(logits)
+    return u1 - moments.gap_range(logits).square() / (8 * temperature), u1
+
+
+def margin_rest(logits: ArrayLike | Tensor, temperature: float) -> Tensor:
+    """How far the margin score is at most from U1 - V / 2T at T: R^3 / (36 sqrt(3) T^2), logits [..., K] to [...]."""
+    check_number("temperature", temperature, above=0)
+    return moments.gap_range(logits) ** 3 / (36 * math.sqrt(3) * temperature**2)
+
+
+def error_bracket(logits_in: Tensor, logits_out: Tensor, temperature: float, tpr: float = 0.95) -> tuple[float, float]:
+    """Two numbers between which both Pe(T, 0) and c lie, from U1 and the range of the gaps alone.
+
+    Detection is worst when the margin score is as low as it can be for in-distribution images and as high as it can be
+    for the others, see `margin_bracket`, and best the other way round. Equal scores among the in-distribution images
+    aside.
+    """
+    (low_in, high_in), (low_out, high_out) = (margin_bracket(logits, temperature) for logits in (logits_in, logits_out))
+    best = metrics.detection_error(high_in, low_out, tpr=tpr)
+    worst = metrics.detection_error(low_in, high_out, tpr=tpr)
     return best.item(), worst.item()
+
+
+def at_rest_from(logits_in: Tensor, logits_out: Tensor, tpr: float = 0.95) -> float:
+    """A temperature beyond which Pe(T, 0) is c, by `margin_bracket`: an upper bound of where the error comes to rest.
+
+    An image with a U1 above the threshold's is not passed once T > R^2 / 8 over the distance in U1, with R its own
+    range; and none with a smaller U1 passes it once that holds with the range of the threshold's image. Equal U1 aside.
+    """
+    both = torch.cat([logits_in, logits_out])
+    u1, reach = moments.u1(both), moments.gap_range(both).square() / 8
+    own = u1[: len(logits_in)]
+    place = own.argsort()[len(own) - max(1, math.ceil(tpr * len(own) - 1e-9))]
+    apart = u1 - own[place]
+    bounds = torch.where(apart > 0, reach, reach[place]) / apart.abs()
+    return bounds[apart != 0].max().item()
 
 
 def temperature_beyond(
@@ -157,3 +187,23 @@ def tied(spread_in: float, spread_out: float, images: int = 1000) -> tuple[Tenso
         torch.stack([torch.zeros_like(mean), spread - mean, -spread - mean], dim=-1)
         for mean, spread in ((inside, spread_in), (outside, spread_out))
     )
+
+
+def gapped(images: int = 1000) -> tuple[Tensor, Tensor]:
+    """Logits of three classes on which Proposition 1's constant is not one: a 5 % quantile that is not unique.
+
+    One in twenty in-distribution images has U1 = 1, the others U1 of at least 2; all foreign images have U1 = 1.5. Any
+    threshold from 1 to below 2 accepts exactly 95 % of the former, and all of the latter or none.
+
+    Args:
+        images: of each kind, a multiple of 20.
+
+    Returns:
+        Logits [images, 3] of in-distribution and of foreign images, in float64.
+    """
+    if images % 20 or images < 20:
+        raise UserError(f"images is {images}", expected="a multiple of 20")
+    few = images // 20
+    inside = torch.cat([torch.ones(few), 2 + torch.arange(images - few) / images]).double()
+    pair = inside, torch.full((images,), 1.5, dtype=torch.float64)
+    return tuple(torch.stack([torch.zeros_like(u), -u, -u], dim=-1) for u in pair)  # type: ignore[return-value]

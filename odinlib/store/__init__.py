@@ -29,6 +29,7 @@ from odinlib.store.files import (
     missing,
     recorded,
     total,
+    trainings,
 )
 from odinlib.store.making import make_responses, make_scores, make_scores_together, respond
 
@@ -56,4 +57,5 @@ __all__ = [
     "responses",
     "scores",
     "total",
+    "trainings",
 ]

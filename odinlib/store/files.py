@@ -133,6 +133,14 @@ def total(of: Trained, images: str) -> int:
     return max(found) if found else len(image_set(of.profile, images, of.id_set))
 
 
+def trainings(of: Trained) -> list[str]:
+    """Every training of this network on this set whose responses are recorded, this one first."""
+    start = f"{of.network}_{of.id_set}_"
+    folders = sorted(folder.name for folder in (of.profile.folder / "responses").glob(f"{start}*") if folder.is_dir())
+    found = [name.removeprefix(start) for name in folders]
+    return sorted(found, key=lambda training: training != of.training)
+
+
 def recorded(of: Trained, images: str, kind: str) -> list[Recorded]:
     """The files of one folder that speak of this network and set, the largest first.
 
