@@ -4,7 +4,8 @@ from odinlib.own.adapter import Adapted, adapt
 from odinlib.own.folders import Folder, read_folder, write_folder
 from odinlib.own.guards import Doubt
 from odinlib.own.images import stream
-from odinlib.own.network import Exported, Normalised, load_network
+from odinlib.own.loading import load_network
+from odinlib.own.network import Exported, Normalised
 
 __all__ = [
     "Adapted",
