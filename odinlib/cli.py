@@ -241,6 +241,7 @@ def respond(
 @click.option("--size", type=click.IntRange(1), default=32, show_default=True, help="Of its images, in pixels.")
 @click.option("--note", help="Where it comes from, for its card.")
 @click.option("--training", help="Whose it is: authors or third-party.  [default: the profile's choice]")
+@click.option("--place", help="Of several weights in the file, what stands before the names of those to take.")
 @_profile("paper")
 def import_weights(profile: str, source: Path, network: str, id_set: str, **options: Any) -> None:
     """Bring the checkpoint SOURCE, a state dict or a pickled module, into a profile; nothing in it is run."""
@@ -250,6 +251,9 @@ def import_weights(profile: str, source: Path, network: str, id_set: str, **opti
     accuracy = card.get("accuracy")
     told = card.get("accuracy_note", "accuracy not measured")
     click.echo(f"{path}: " + (told if accuracy is None else f"test accuracy {100 * accuracy:.2f} %"))
+    if card.get("also_at"):
+        also = ", ".join(map(repr, card["also_at"]))
+        click.echo(f"taken from {card.get('place', '')!r}; such weights are also at {also} (--place)")
 
 
 # --- A network and images of one's own --------------------------------------------------------------------------------
