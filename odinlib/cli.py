@@ -1,5 +1,8 @@
 """`odin`: the command line. Every command is thin; what it does lives in the module it calls."""
 
+import contextlib
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -238,6 +241,7 @@ def respond(
 @click.option("--size", type=click.IntRange(1), default=32, show_default=True, help="Of its images, in pixels.")
 @click.option("--note", help="Where it comes from, for its card.")
 @click.option("--training", help="Whose it is: authors or third-party.  [default: the profile's choice]")
+@click.option("--place", help="Of several weights in the file, what stands before the names of those to take.")
 @_profile("paper")
 def import_weights(profile: str, source: Path, network: str, id_set: str, **options: Any) -> None:
     """Bring the checkpoint SOURCE, a state dict or a pickled module, into a profile; nothing in it is run."""
@@ -247,6 +251,110 @@ def import_weights(profile: str, source: Path, network: str, id_set: str, **opti
     accuracy = card.get("accuracy")
     told = card.get("accuracy_note", "accuracy not measured")
     click.echo(f"{path}: " + (told if accuracy is None else f"test accuracy {100 * accuracy:.2f} %"))
+    if card.get("also_at"):
+        also = ", ".join(map(repr, card["also_at"]))
+        click.echo(f"taken from {card.get('place', '')!r}; such weights are also at {also} (--place)")
+
+
+# --- A network and images of one's own --------------------------------------------------------------------------------
+
+
+class Sizes(click.ParamType):
+    """One number, or a height and a width with an x between them."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, int]:
+        parts = str(value).lower().split("x")
+        if not all(part.isdecimal() for part in parts) or len(parts) > 2:
+            self.fail(f"{value!r} is no size: 224, or 224x320", param, ctx)
+        return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
+
+
+@main.command(kept="nothing was written; run it again")
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--network", type=click.Path(path_type=Path), required=True, help="File of weights or of a network.")
+@click.option("--familiar", type=click.Path(path_type=Path), help="Folder of images like those it was trained on.")
+@click.option("--foreign", type=click.Path(path_type=Path), help="Folder of unlike images, to choose T and epsilon on.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The file to write; else it is printed.")
+@click.option("--json", "as_json", is_flag=True, help="JSON, with the detector, in place of CSV.")
+@click.option("--save", type=click.Path(path_type=Path), help="Keep the fitted detector in this file.")
+@click.option("--detector", type=click.Path(path_type=Path), help="A kept one, in place of --familiar.")
+@click.option("--architecture", help="Of weights alone: resnet18, timm:NAME, or FILE.py:NAME.")
+@click.option("--place", help="Of several weights in the file, what stands before the names of those to take.")
+@click.option("--trust", is_flag=True, help="Run the program in the file, if it is one.")
+@click.option("--mean", type=Numbers(), help="Per channel in [0, 1], if it does not normalise by itself.")
+@click.option("--std", type=Numbers(), help="Likewise.")
+@click.option("--size", type=Sizes(), help="Height and width that images are brought to: 32, or 32x48.")
+@click.option("--resize", type=Sizes(), help="In its place, the length of the shorter side, proportions kept.")
+@click.option("--crop", type=Sizes(), help="What is then cut out of the middle.")
+@click.option("--filter", help="For resizing.  [default: bilinear-antialias]")
+@click.option("--channels", type=click.IntRange(1), help="1 or 3, where the network does not tell.")
+@click.option("--temperature", type=float, default=1000.0, show_default=True)
+@click.option("--epsilon", type=float, default=0.0014, show_default=True)
+@click.option("--tpr", type=float, default=0.95, show_default=True, help="Share of familiar images to accept.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the halves of --familiar.")
+@click.option("--batch", type=click.IntRange(1), help="Images per pass.")
+@click.option("--logits", help="Where the network gives several outputs, the name of the logits.")
+@click.option("--binary", is_flag=True, help="The network has one logit.")
+@click.option("--device", default="auto", show_default=True, help="auto, cuda, mps or cpu.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress, no warnings, no summary.")
+def score(images: tuple[Path, ...], network: Path, output: Path | None, as_json: bool, **options: Any) -> None:
+    """Tell of each of the IMAGES, files or folders, whether it is like those that a network was trained on.
+
+    One half of the familiar images sets the threshold; what it accepts of the other is told. A row is file, class,
+    score and verdict (familiar or foreign). The exit status is 0 if every image was read, else 1.
+    """
+    from odinlib import judging
+
+    progress = not options["quiet"] and sys.stderr.isatty()
+    if (options["familiar"] is None) == (options["detector"] is None):
+        raise UserError("neither or both of --familiar and --detector are given", expected="one of the two")
+    with _doubts_in_lines(options["quiet"]):
+        given = {name: options[name] for name in ("architecture", "place", "mean", "std", "device")}
+        found, wanted = judging.network_of(network, trusted=options["trust"], **given)
+        if options["detector"] is not None:
+            fitted = judging.load(options["detector"], found)
+        else:
+            reading = {name: options[name] for name in ("size", "resize", "crop", "filter", "channels")}
+            settings = {name: options[name] for name in ("temperature", "epsilon", "tpr", "seed", "batch", "binary")}
+            settings |= {"output": options["logits"], "progress": progress}
+            reading = judging.reading(wanted, reading)
+            fitted = judging.fit(found, options["familiar"], options["foreign"], reading=reading, **settings)
+        if options["save"] is not None:
+            judging.save(fitted, options["save"])
+        rows, left_out = judging.judge(fitted, images, progress)
+    text = judging.as_json(fitted, rows, left_out) if as_json else judging.as_csv(rows)
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        with artefacts.write_atomically(output) as file:
+            file.write(text.encode())
+    if not options["quiet"]:
+        for line in judging.summary(fitted, rows, left_out):
+            click.echo(line, err=True)
+    if unread := [row for row in rows if row.reason]:
+        what = f"{len(unread)} of {len(rows)} images could not be read, {unread[0].file} ({unread[0].reason}) the first"
+        raise UserError(what, remedy="see the rows")
+
+
+@contextlib.contextmanager
+def _doubts_in_lines(quiet: bool) -> Iterator[None]:
+    """While this lasts, what is doubtful is a line on stderr, told once."""
+    from odinlib.own import Doubt
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore" if quiet else "once", Doubt)
+        before = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *arguments: Any, **options: Any) -> None:
+            if issubclass(category, Doubt):
+                click.echo(f"warning: {message}", err=True)
+            else:
+                before(message, category, *arguments, **options)
+
+        warnings.showwarning = show
+        yield
 
 
 @main.command()

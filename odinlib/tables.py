@@ -10,8 +10,10 @@ import html
 import math
 import re
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any
 
+import markupsafe
 import pandas as pd
 from pandas.io.formats.style import Styler
 from torch import Tensor
@@ -347,21 +349,42 @@ def transfer_table(profile: Profile, name: str, compared: pd.DataFrame) -> Style
     return plain(pd.DataFrame(rows).T.rename_axis("Test set"))
 
 
-def plain(frame: pd.DataFrame, behind: pd.DataFrame | None = None) -> Styler:
+def plain(frame: pd.DataFrame, behind: pd.DataFrame | None = None, markup: bool = True) -> Styler:
     """A Styler that renders with the theme's own table style, and to the same bytes in every run.
 
-    Its id is that of what it holds; a second table of the same on a page is numbered.
+    Its id is that of what it holds; a second table of the same on a page is numbered. Of all text in it, labels too,
+    the tags of `_MARKUP` are markup, and everything else is shown as it is written.
 
     Args:
-        frame: what is shown, with HTML in its cells.
+        frame: what is shown.
         behind: the numbers that it is made of, where they are more than it shows; see `numbers`.
+        markup: whether those tags are markup; not where names come from outside.
     """
     fingerprint = hashlib.sha256(frame.to_csv().encode()).hexdigest()[:10]
     count = _shown[fingerprint] = _shown.get(fingerprint, 0) + 1
     uuid = fingerprint if count == 1 else f"{fingerprint}-{count}"
     styler = frame.style.set_uuid(uuid).set_table_attributes('class="dataframe"')
     styler.behind = behind
-    return styler.format(escape=None)
+    shown = _with_markup if markup else _as_written
+    for axis in (0, 1):
+        styler = styler.format_index(shown, axis=axis, escape="html")
+    return styler.format(shown, escape="html")
+
+
+_MARKUP = ("<br>", "<b>", "<small>", "<code>", '<span style="white-space: nowrap">')
+
+
+def _with_markup(value: Any) -> str:
+    """A cell whose text is escaped already, with the tags of `_MARKUP` put back."""
+    text = _as_written(value)
+    for tag in _MARKUP:
+        end = f"</{tag[1:].partition(' ')[0].rstrip('>')}>"
+        text = text.replace(str(markupsafe.escape(tag)), tag).replace(str(markupsafe.escape(end)), end)
+    return text
+
+
+def _as_written(value: Any) -> str:
+    return f"{value:.6f}" if isinstance(value, Real) and not isinstance(value, Integral) else f"{value}"
 
 
 def numbers(table: Styler) -> str:

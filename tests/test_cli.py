@@ -227,11 +227,22 @@ def test_imported_weights_say_what_they_are(tiny, checkpoint, tmp_path):
     assert card["normalisation"] == {"mean": [0.49, 0.48, 0.45], "std": [0.2, 0.2, 0.2]}
 
 
+def test_the_same_weights_again_are_the_same_whatever_the_digits(tiny, checkpoint):
+    mean, std = "0.49139968,0.48215841,0.44653091", "0.24703223,0.24348513,0.26158784"
+    for _ in range(2):
+        status, _, told = odin("import-weights", checkpoint, *IMPORT, "--mean", mean, "--std", std)
+        assert status == 0, told
+    assert "another mean or std" in refused("import-weights", checkpoint, *IMPORT, "--mean", "0.5,0.5,0.5")
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
         (("--network", "wrn-16-1"), "these weights are not of a wrn-16-1 with 10 classes"),
-        (("--classes", "100"), "these weights are not of a wrn-10-1 with 100 classes"),
+        (("--classes", "100"), "100 classes are given for cifar10; expected 10, which it has"),
+        (("--id-set", "cifar100"), "10 classes are given for cifar100; expected 100, which it has"),
+        (("--id-set", "digits", "--classes", "7"), "7 classes are given for digits; expected 10"),
+        (("--id-set", "mnist"), "3 channels are given for mnist; expected 1"),
         (("--id-set", "cifar11"), "data set is 'cifar11'"),
         (("--profile", "papre"), "profile is 'papre'"),
         (("--mean", "0.5"), "channel"),

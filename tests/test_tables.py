@@ -191,3 +191,15 @@ def test_a_table_renders_to_the_same_bytes():
         pages.append([html(tables.plain(one)) for one in (frame, frame.copy())])
     assert pages[0] == pages[1]
     assert pages[0][0] != pages[0][1] and "<b>1</b>" in pages[0][0]
+
+
+def test_text_from_outside_is_no_markup():
+    """Names of files and headers of artefacts reach tables: a script in one is shown, and not run."""
+    evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    html = tables.plain(
+        pd.DataFrame({evil: [evil, "1 / <b>2</b><br><small>paper</small>"]}, index=[evil, "b"])
+    ).to_html()
+    assert "<script" not in html and "<img" not in html and html.count("&lt;script&gt;") == 3
+    assert "1 / <b>2</b><br><small>paper</small>" in html
+    html = tables.plain(pd.DataFrame({"Image": ["<b>a&b</b>.png"], "Score": [0.5]}), markup=False).to_html()
+    assert "&lt;b&gt;a&amp;b&lt;/b&gt;.png" in html and "<b>" not in html and ">0.500000<" in html

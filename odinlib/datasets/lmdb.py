@@ -29,7 +29,7 @@ def items(data: bytes, name: str = "data.mdb") -> Iterator[tuple[bytes, bytes]]:
     try:
         size, root, pages = _main_database(data)
         if root != _NO_PAGE:
-            yield from _walk(data, size, root, pages)
+            yield from _walk(data, size, root, pages, set())
     except (struct.error, IndexError, RecursionError) as error:
         raise UserError(f"{name} is damaged ({error})", remedy="fetch it again") from error
 
@@ -48,9 +48,12 @@ def _main_database(data: bytes) -> tuple[int, int, int]:
     return size, root, pages
 
 
-def _walk(data: bytes, size: int, page: int, pages: int, depth: int = 0) -> Iterator[tuple[bytes, bytes]]:
-    if page >= pages or depth > 32:
+def _walk(data: bytes, size: int, page: int, pages: int, seen: set[int]) -> Iterator[tuple[bytes, bytes]]:
+    if page >= pages:
         raise struct.error(f"page {page} is not in the file")
+    if page in seen:  # or pages that name each other would be walked for ever
+        raise struct.error(f"page {page} is in the tree twice")
+    seen.add(page)
     start = page * size
     flags, lower = struct.unpack_from("<HH", data, start + 10)
     for slot in range((lower - _HEADER) // 2):
@@ -58,7 +61,7 @@ def _walk(data: bytes, size: int, page: int, pages: int, depth: int = 0) -> Iter
         low, high, node_flags, key_size = struct.unpack_from("<HHHH", data, node)
         key, value = node + 8, node + 8 + key_size
         if flags & _BRANCH:
-            yield from _walk(data, size, low | high << 16 | node_flags << 32, pages, depth + 1)
+            yield from _walk(data, size, low | high << 16 | node_flags << 32, pages, seen)
         elif flags & _LEAF:
             length = low | high << 16
             if node_flags & _BIG_DATA:

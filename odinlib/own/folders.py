@@ -2,17 +2,19 @@
 
 import collections
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from odinlib.datasets import imagefiles, resample
 from odinlib.errors import Missing, UserError, check_choice
+from odinlib.networks.classifier import Classifier
 
 FILTER = "bilinear-antialias"  # torchvision's, and what most networks were trained with
 Size = int | tuple[int, int]
@@ -101,7 +103,7 @@ def read_folder(
     path = Path(path)
     if not path.is_dir():
         raise Missing(f"{imagefiles.shown(path)} is not a folder", remedy="give the path of a folder of images")
-    files, left_out = _below(path)
+    files, left_out = below(path)
     if not files:
         told = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
         what = f"{imagefiles.shown(path)} holds no image" + (f", but {told}" if told else "")
@@ -146,6 +148,102 @@ def read_files(
     return found
 
 
+_FILTERS = {
+    **{"bilinear": "bilinear-antialias", "bicubic": "bicubic-antialias", "lanczos": "lanczos", "box": "box"},
+    **{"nearest": "nearest", "0": "nearest", "1": "lanczos", "2": "bilinear-antialias", "3": "bicubic-antialias"},
+    **{"4": "box", "nearest-exact": "nearest"},
+}
+
+
+def reading(transforms: Any) -> dict[str, Any]:
+    """What a network's own preprocessing does with the sizes of images, as `read_folder` takes it.
+
+    Args:
+        transforms: torchvision's (`weights.transforms()`, or a `Compose`), timm's data configuration, or a HuggingFace
+            image processor or its configuration. The normalisation in them is for `Normalised.from_transforms`.
+
+    Returns:
+        `resize`, `crop` and `filter`, as far as they are there.
+
+    >>> reading({"input_size": (3, 224, 224), "crop_pct": 0.875, "interpolation": "bicubic"})
+    {'resize': 256, 'crop': (224, 224), 'filter': 'bicubic-antialias'}
+    """
+    if isinstance(parts := getattr(transforms, "transforms", None), list | tuple):
+        return {key: value for part in parts for key, value in reading(part).items()}
+    if hasattr(transforms, "to_dict"):
+        transforms = transforms.to_dict()
+
+    def value(*names: str) -> Any:
+        entries = (
+            transforms.get(n) if isinstance(transforms, Mapping) else getattr(transforms, n, None) for n in names
+        )
+        return next((entry for entry in entries if entry is not None), None)
+
+    found: dict[str, Any] = {}
+    if (size := value("input_size")) is not None:  # timm's
+        share, (height, width) = value("crop_pct") or 1.0, tuple(size)[-2:]
+        found = {"resize": int(min(height, width) / share), "crop": (height, width)}
+    elif type(transforms).__name__ == "CenterCrop":
+        found = {"crop": _size_of(transforms.size)}
+    elif type(transforms).__name__ == "Resize":
+        found = {"resize": _size_of(transforms.size)}
+    else:
+        if (size := value("resize_size", "size")) is not None and value("do_resize") is not False:
+            found["resize"] = _size_of(size)
+        if (size := value("crop_size")) is not None and value("do_center_crop") is not False:
+            found["crop"] = _size_of(size)
+    if "resize" in found and (named := value("interpolation", "resample")) is not None:
+        named = str(int(named) if isinstance(named, int) else getattr(named, "value", named)).lower()
+        found["filter"] = _FILTERS[check_choice("interpolation", named, _FILTERS)]
+    return found
+
+
+def _size_of(size: Any) -> Size:
+    """A number for the shorter side, or a height and a width, from the ways in which libraries have them."""
+    if isinstance(size, Mapping):
+        if "shortest_edge" in size:
+            return int(size["shortest_edge"])
+        return int(size["height"]), int(size["width"])
+    sizes = [size] if isinstance(size, int) else [int(one) for one in size]
+    return sizes[0] if len(sizes) == 1 else (sizes[0], sizes[1])
+
+
+def wanted(network: nn.Module) -> dict[str, Any]:
+    """The `channels` and the `size` of the images that a network takes, as far as it tells them."""
+    found: dict[str, Any] = {}
+    for module in network.modules():
+        if isinstance(module, Classifier):
+            return {"channels": module.channels, "size": module.size}
+        settings = getattr(module, "config", None), getattr(module, "pretrained_cfg", None)
+        for name, key in (("num_channels", "channels"), ("image_size", "size"), ("input_size", "size")):
+            for one in settings:
+                value = one.get(name) if isinstance(one, Mapping) else getattr(one, name, None)
+                if isinstance(value, int | list | tuple) and value:
+                    value = tuple(value)[-2:] if isinstance(value, list | tuple) else value
+                    found.setdefault(key, value)
+        if isinstance(module, nn.Conv2d):
+            found.setdefault("channels", module.in_channels)
+        if isinstance(module, torch.fx.GraphModule):  # an exported program knows the shape of what it takes
+            first = next((node.meta.get("val") for node in module.graph.nodes if node.op == "placeholder"), None)
+            if isinstance(first, Tensor) and first.ndim == 4:
+                _, channels, height, width = first.shape
+                if isinstance(channels, int):
+                    found.setdefault("channels", channels)
+                if isinstance(height, int) and isinstance(width, int):
+                    found.setdefault("size", (height, width))
+    return found
+
+
+def image(file: tuple[str, Path], reading: Mapping[str, Any]) -> Tensor:
+    """One image [C, H, W] in [0, 1], read as others were; errors as of :func:`read_folder`.
+
+    Args:
+        file: what to call it, and where it is.
+        reading: the arguments of `read_folder` that the others were read with, their `channels` among them.
+    """
+    return read_files([file], **reading)[0]
+
+
 def write_folder(path: str | Path, images: np.ndarray) -> None:
     """Write uint8 images [N, H, W, C] as numbered PNG files."""
     path = Path(path)
@@ -154,7 +252,7 @@ def write_folder(path: str | Path, images: np.ndarray) -> None:
         Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).save(path / f"{number:05d}.png")
 
 
-def _below(root: Path) -> tuple[list[tuple[str, Path]], dict[str, int]]:
+def below(root: Path) -> tuple[list[tuple[str, Path]], dict[str, int]]:
     """The image files below a folder, with their names in it, sorted; and how many others there are, by the reason."""
     found: list[tuple[str, Path]] = []
     left_out: collections.Counter[str] = collections.Counter()

@@ -1,8 +1,6 @@
 """A user's own network as a module that `odinlib.odin` takes: images in [0, 1] to logits."""
 
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from odinlib import devices
-from odinlib.errors import Missing, UserError
-from odinlib.networks.weights import load_weights
+from odinlib.errors import UserError
 from odinlib.own.guards import doubt
 
 Numbers = Sequence[float] | np.ndarray | Tensor | float
@@ -219,29 +216,3 @@ def _same(a: tuple[list[float], list[float]], b: tuple[list[float], list[float]]
         if len(x) != len(y) or not np.allclose(x, y, rtol=1e-5, atol=1e-7):
             return False
     return True
-
-
-def load_network(path: str | Path) -> nn.Module:
-    """A network from a `.safetensors` file of odinlib or a program that `torch.export.save` wrote (`.pt2`).
-
-    Neither is a pickle: loading them runs no code. Export with a dynamic first dimension:
-
-        batch = torch.export.Dim("batch")
-        program = torch.export.export(network.eval(), (images,), dynamic_shapes=({0: batch},))
-        torch.export.save(program, "network.pt2")
-
-    Raises:
-        UserError: the file is not there, or neither of the two.
-    """
-    path = Path(path)
-    if not path.exists():
-        raise Missing(f"{path} is not there", remedy="give the path of a .safetensors or a .pt2 file")
-    if path.suffix == ".safetensors":
-        return load_weights(path)[0].eval()
-    try:
-        return Exported(torch.export.load(path))
-    except (RuntimeError, ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} cannot be read as an exported program",
-            remedy="write it with torch.export.save, or bring a checkpoint with `odin import-weights`",
-        ) from error

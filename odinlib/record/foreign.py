@@ -22,6 +22,7 @@ def import_weights(
     size: int = 32,
     note: str | None = None,
     training: str | None = None,
+    place: str | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Bring a foreign checkpoint to where the profile looks for the network, with a card that says what it is.
 
@@ -36,18 +37,23 @@ def import_weights(
         size: height and width of its images in pixels.
         note: where it comes from.
         training: one of `profiles.TRAININGS`; None takes the profile's choice.
+        place: see `odinlib.networks.weights.import_checkpoint`.
 
     Returns:
         Where the weights are, and their card.
 
     Raises:
-        UserError: other weights are there already, or the checkpoint cannot be read or does not fit.
+        UserError: other weights are there already, the checkpoint cannot be read or does not fit, or the classes, the
+            channels or the size are not the set's.
     """
     datasets.title(id_set)
+    for what, given, known in zip(("classes", "channels"), (classes, len(mean)), _facts(id_set), strict=True):
+        if known not in (None, given):
+            raise UserError(f"{given} {what} are given for {id_set}", expected=f"{known}, which it has")
     of = profile.trained(name, id_set, training)
     path = trained.path(of)
     network, card = weights.import_checkpoint(
-        source, name, classes, mean=mean, std=std, channels=len(mean), size=size, id_set=id_set, note=note
+        source, name, classes, mean=mean, std=std, channels=len(mean), size=size, id_set=id_set, note=note, place=place
     )
     if path.exists():
         found = weights.load_weights(path)[1]
@@ -63,3 +69,17 @@ def import_weights(
         card["accuracy_note"] = f"not measured: {reason}"
     about = {"training": of.training, "origin": profiles.TRAININGS.get(of.training, note)}
     return path, weights.save_weights(network, path, {**card, **about, **artefacts.provenance()})
+
+
+def _facts(id_set: str) -> tuple[int | None, int | None]:
+    """How many classes and channels a set has, as far as it is known without its images."""
+    if id_set in _KNOWN:
+        return _KNOWN[id_set]
+    try:
+        found = datasets.load(id_set, "test")
+    except Missing:
+        return None, None
+    return len(found.classes) or None, found.shape[2]
+
+
+_KNOWN = {"cifar10": (10, 3), "cifar100": (100, 3), "cifar80": (80, 3), "cifar20": (20, 3), "mnist": (10, 1)}
