@@ -26,7 +26,7 @@ from odinlib.errors import Missing, UserError
 from odinlib.measure.distances import distance
 from odinlib.networks import weights
 from odinlib.profiles import Profile
-from odinlib.store.files import contradictions
+from odinlib.store.files import check_header, contradictions
 
 _TOLERANCE = 1e-5  # relative: the digits of a table, and what the sums of another machine may differ by
 _UNFINISHED = re.compile(r"(^|/)\.|\.shards/|\.checkpoint$")
@@ -207,6 +207,7 @@ def _artefact_problems(profile: Profile, named: set[str]) -> Iterator[str]:
                 for problem in _wrong(path, artefacts.load(file), cards):
                     yield f"{path} {problem}"
             elif file.suffix == ".safetensors":
+                artefacts.load_json(file.with_suffix(".json"))
                 weights.load_weights(file)
             elif file.parent.name == "networks":
                 artefacts.load_json(file)["sha256"]
@@ -235,6 +236,7 @@ def _wrong(path: str, artefact: Artefact, cards: Mapping[str, str]) -> Iterator[
         if Path(path).parent.name != config["sets"][0]:
             yield f"lies in {Path(path).parent.name} and is of {config['sets'][0]}"
         return
+    check_header(Path(path), config)
     key = Path(path).parent.name
     network = config["network"]
     if key != f"{network['network']}_{network['id_set']}_{network['training']}":
