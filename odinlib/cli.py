@@ -80,7 +80,7 @@ def data_prepare(ctx: click.Context, name: str, options: tuple[str, ...]) -> Non
 @click.argument("name")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The PNG to write.")
 @click.option("--split", type=click.Choice(["test", "train"]), default="test", show_default=True)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which images are shown.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Which images are shown.")
 def data_sheet(name: str, output: Path, split: str, seed: int) -> None:
     """Write a contact sheet of the set NAME: 200 images drawn at random."""
     from odinlib import datasets
@@ -191,7 +191,9 @@ def _each(
 
 @main.command(kept="whole epochs are kept; the same command goes on after the last one")
 @_chosen
-@click.option("--seed", type=click.IntRange(0), help="Of the weights and the batches; another one gets its own file.")
+@click.option(
+    "--seed", type=click.IntRange(0, 2**63 - 1), help="Of the weights and the batches; another one gets its own file."
+)
 def train(profile: str, everything: bool, device: str | None, seed: int | None, **chosen: str | None) -> None:
     """Train a network, unless it is there. Stopped, it continues after its last whole epoch."""
     from odinlib import profiles, trained
@@ -238,7 +240,7 @@ def respond(
 @click.option("--classes", type=click.IntRange(2), required=True, help="How many it tells apart.")
 @click.option("--mean", type=Numbers(), required=True, help="Per channel, of pixels in [0, 1]: 0.4914,0.4822,0.4465.")
 @click.option("--std", type=Numbers(), required=True, help="Likewise.")
-@click.option("--size", type=click.IntRange(1), default=32, show_default=True, help="Of its images, in pixels.")
+@click.option("--size", type=click.IntRange(1, 4096), default=32, show_default=True, help="Of its images, in pixels.")
 @click.option("--note", help="Where it comes from, for its card.")
 @click.option("--training", help="Whose it is: authors or third-party.  [default: the profile's choice]")
 @click.option("--place", help="Of several weights in the file, what stands before the names of those to take.")

@@ -1,6 +1,7 @@
 """Where networks run, and what differs from place to place: the CPU, NVIDIA's GPUs (CUDA) and Apple's (MPS)."""
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -23,11 +24,14 @@ def device(choice: str | torch.device = "auto") -> torch.device:
     """
     if isinstance(choice, torch.device):
         return choice
-    check_choice("device", choice.partition(":")[0], DEVICES)
+    name, colon, number = choice.partition(":")
+    check_choice("device", name, DEVICES)
+    if colon and not (name in ("cuda", "mps", "cpu") and re.fullmatch(r"\d{1,3}", number)):
+        raise UserError(f"device is {choice!r}", expected="such as cuda:0")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if choice == "auto":
         return torch.device(next(name for name in DEVICES if there.get(name)))
-    if not there[choice.partition(":")[0]]:
+    if not there[name] or (colon and int(number) >= (torch.cuda.device_count() if name == "cuda" else 1)):
         raise UserError(f"device {choice} is not on this machine", remedy="choose auto")
     return torch.device(choice)
 

@@ -46,7 +46,8 @@ def edge(kept: str = NOTHING) -> Iterator[None]:
     """End the process in one line, where what is done meanwhile is stopped or fails.
 
     Raises:
-        SystemExit: it was.
+        click.exceptions.Exit: it failed.
+        SystemExit: it was stopped, and with it whatever called it.
     """
     with _signals() as received:
         try:
@@ -58,10 +59,12 @@ def edge(kept: str = NOTHING) -> Iterator[None]:
         except (Exception, KeyboardInterrupt) as error:
             # Libraries make other exceptions of an interrupt that reaches them in the middle of something.
             if received or isinstance(error, KeyboardInterrupt):
-                _end(f"stopped; {kept}", 128 + (received[0] if received else signal.SIGINT))
+                _tell(f"stopped; {kept}" if _QUIET not in os.environ else "")
+                raise SystemExit(128 + (received[0] if received else signal.SIGINT)) from None
             if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort | BrokenPipeError):
                 raise
-            _end(f"error: {told(error) or logged(error)}", 1)
+            _tell(f"error: {told(error) or logged(error)}")
+            raise click.exceptions.Exit(1) from None
 
 
 @contextlib.contextmanager
@@ -90,13 +93,13 @@ def _signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _end(line: str, status: int) -> None:
-    if status < 128 or _QUIET not in os.environ:
-        with contextlib.suppress(OSError):
-            print(line, file=sys.stderr, flush=True)
+def _tell(line: str) -> None:
+    """The last line of a process, after what it had to say before."""
     try:
         sys.stdout.flush()
     except OSError:  # nothing of it can be written, and Python would complain once more at the end
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    raise SystemExit(status) from None
+    if line:
+        with contextlib.suppress(OSError):
+            print(line, file=sys.stderr, flush=True)

@@ -47,6 +47,11 @@ def _one_line(text: str) -> str:
     return "".join(one if one.isprintable() else " " if one.isspace() else ascii(one)[1:-1] for one in text)
 
 
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]} ..."
+
+
 def need(reason: str) -> str:
     """What is to be done, as the line of a :class:`UserError` tells it; the line itself where it tells nothing of that.
 
@@ -67,9 +72,9 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
     known = list(choices)
     if value in known:
         return value
-    near = difflib.get_close_matches(str(value), known, n=1)
+    near = difflib.get_close_matches(str(value)[:100], known, n=1)
     raise UserError(
-        f"{name} is {value!r}",
+        f"{name} is {_short(value)}",
         expected=f"one of {', '.join(known)}",
         remedy=f"did you mean {near[0]!r}?" if near else None,
     )
@@ -102,7 +107,7 @@ def check_number(
         or (at_most is not None and value > at_most)
         or (below is not None and value >= below)
     ):
-        raise UserError(f"{name} is {value!r}", expected=f"a number {wanted}".rstrip())
+        raise UserError(f"{name} is {_short(value)}", expected=f"a number {wanted}".rstrip())
     return value
 
 

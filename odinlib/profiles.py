@@ -7,16 +7,18 @@ asks for a profile's name: whatever differs between the two is a field here.
 import contextlib
 import dataclasses
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from odinlib import artefacts, splits
+from odinlib import artefacts, devices, splits
 from odinlib.errors import UserError, check_choice, check_number
 from odinlib.networks.train import PAPER_RECIPES, Recipe
 from odinlib.odin import PAPER_EPSILONS, PAPER_TEMPERATURES, check_grid
 
+_LARGEST = 2**63 - 1  # what a generator of random numbers takes as its seed
 #: Trainings of others: what a network's files are called by, and whose they are. Our own are called by their seed.
 TRAININGS = {
     "authors": "the paper's authors' own, 300 epochs",
@@ -115,7 +117,13 @@ class Profile:
         return own
 
     def trained(self, network: str, id_set: str, training: str | None = None) -> "Trained":
-        """The network trained on `id_set`, by the profile's own choice of training unless one is named."""
+        """The network trained on `id_set`, by the profile's own choice of training unless one is named.
+
+        Raises:
+            UserError: there is no training of that name.
+        """
+        if training is not None:
+            _check_training(training)
         return Trained(self, network, id_set, training or self.training(network, id_set))
 
     def paper_name(self, name: str) -> str:
@@ -297,6 +305,8 @@ def configure(name: str, **changes: Any) -> Profile:
     profile = dataclasses.replace(profile, **changes)
     _check(profile)
     temperatures, epsilons = check_grid(profile.temperatures, profile.epsilons)
+    for key in ("temperatures", "epsilons"):
+        _check_list(key, getattr(profile, key))
     return dataclasses.replace(profile, temperatures=tuple(temperatures), epsilons=tuple(epsilons))
 
 
@@ -349,10 +359,12 @@ def _check(profile: Profile) -> None:
     from odinlib import datasets, networks
 
     for name in ("networks", "id_sets", "tuning_sizes"):
-        if isinstance(getattr(profile, name), str):
-            raise UserError(f"{name} is {getattr(profile, name)!r}", expected="a list")
-        if not getattr(profile, name):
-            raise UserError(f"{name} is empty", expected="at least one")
+        _check_list(name, getattr(profile, name))
+    for name in ("ood_sets", "resampled"):
+        if not isinstance(getattr(profile, name), Mapping):
+            raise UserError(f"{name} is {getattr(profile, name)!r}", expected="a list, or one for each ID set")
+    for training in profile.trainings.values():
+        _check_training(training)
     for network in (*profile.networks, profile.grey_network):
         networks.check_name(network)
         profile.recipe(network)
@@ -360,6 +372,7 @@ def _check(profile: Profile) -> None:
         datasets.title(id_set)  # which knows variants of a set that `names` does not list
         if not profile.ood_sets.get(id_set):
             raise UserError(f"{id_set} has no OOD sets", expected=f"an entry for {id_set!r} in ood_sets")
+        _check_list("ood_sets", profile.ood_sets[id_set])
         for ood_set in profile.ood_sets[id_set]:
             datasets.title(ood_set)
             if ood_set == id_set:
@@ -367,6 +380,7 @@ def _check(profile: Profile) -> None:
     for sets in profile.resampled.values():
         _check_variants(sets)
     check_choice("split", profile.split, splits.SPLITS)
+    devices.device(profile.device)
     if profile.pictures is not None:
         check_choice("pictures", profile.pictures, PROFILES)
     check_number("tpr", profile.tpr, above=0, at_most=1)
@@ -382,6 +396,23 @@ def _check(profile: Profile) -> None:
         raise UserError(
             f"images is {profile.images} and holdout is {profile.holdout}",
             expected="more images than are held out",
+        )
+
+
+def _check_list(name: str, values: Any) -> None:
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        raise UserError(f"{name} is {values!r}", expected="a list")
+    if not values:
+        raise UserError(f"{name} is empty", expected="at least one")
+    for value in values:
+        if values.count(value) > 1:
+            raise UserError(f"{name} has {value!r} twice", remedy="leave one out")
+
+
+def _check_training(name: str) -> None:
+    if name not in TRAININGS and not re.fullmatch(r"seed\d+(-[0-9a-f]{8})?", name):
+        raise UserError(
+            f"training is {name!r}", expected=f"one of {', '.join(TRAININGS)}, or our own by its seed, as seed0"
         )
 
 
@@ -402,5 +433,5 @@ def _check_variants(sets: Sequence[str]) -> None:
 
 
 def _check_count(name: str, value: int | None, least: int) -> None:
-    if value is not None and check_number(name, value, at_least=least) != int(value):
+    if value is not None and check_number(name, value, at_least=least, at_most=_LARGEST) != int(value):
         raise UserError(f"{name} is {value!r}", expected="a whole number")

@@ -78,7 +78,7 @@ def card(of: Trained) -> dict[str, Any]:
         network(of)
     content = artefacts.load_json(found, of.profile.sealed(found))
     for key in ("classes", "sha256"):
-        if key not in content:
+        if not isinstance(content.get(key), int if key == "classes" else str):
             raise artefacts.Refused(f"card {found} has no {key!r}", remedy="restore it, or delete it and run again")
     return content
 
@@ -106,6 +106,9 @@ def _train(of: Trained) -> None:
     if of.training in profiles.TRAININGS:
         whose = profiles.TRAININGS[of.training]
         raise Missing(f"{where} is not there", remedy=f"bring the weights ({whose}) with `odin import-weights`")
+    own = dataclasses.replace(profile, trainings={}).training(of.network, of.id_set)
+    if of.training != own:
+        raise Missing(f"{where} is not there", remedy=f"{own} is what is trained here; another seed makes another one")
     if not profile.compute:
         options = f"--profile {profile.name} --network {of.network} --id-set {of.id_set}"
         raise Missing(f"{where} is not recorded", remedy=f"`odin train {options}` makes it, where the images are")

@@ -76,5 +76,7 @@ def variant(name: str) -> tuple[str, str | None]:
 
 
 def _check(name: str) -> None:
-    if not (embedded.known(name) or prepared.known(name)):  # they know variants that `names` does not list
+    if not (
+        isinstance(name, str) and (embedded.known(name) or prepared.known(name))
+    ):  # they know variants that `names` does not list
         check_choice("data set", name, names())

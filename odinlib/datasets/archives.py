@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from odinlib.errors import UserError
+from odinlib import artefacts
+from odinlib.errors import UserError, reading
 
 MAX_BYTES = 8 * 2**30  # of all members together: above the largest raw archive here (LSUN's test set, 0.2 GiB) by far
 MAX_MEMBERS = 1_000_000
@@ -61,12 +62,7 @@ def read(source: str | Path, match: Match = lambda path: True) -> list[RawFile]:
         files = _from_tar(source, match)
     else:
         raise UserError(f"{source} is no archive known here", expected=f"a folder or one of {', '.join(ARCHIVES)}")
-    try:
-        return sorted(files, key=lambda file: file.path.parts)
-    except _BROKEN as error:
-        raise UserError(f"{source} is damaged ({error})", remedy="fetch it again") from error
-    except OSError as error:
-        raise UserError(f"cannot read {source} ({error.strerror or error})") from error
+    return sorted(files, key=lambda file: file.path.parts)
 
 
 def digests(files: list[RawFile], most: int = 16) -> dict[str, str]:
@@ -104,11 +100,11 @@ def _from_folder(source: Path, match: Match) -> Iterator[RawFile]:
         for name in names:
             path = PurePosixPath((Path(folder) / name).relative_to(source).as_posix())
             if _visible(path) and match(path):
-                yield RawFile(path, (Path(folder) / name).read_bytes())
+                yield RawFile(path, artefacts.content(Path(folder) / name))
 
 
 def _from_zip(source: Path, match: Match) -> Iterator[RawFile]:
-    with zipfile.ZipFile(source) as archive:
+    with reading(source, "fetch it again"), zipfile.ZipFile(source) as archive:
         members = archive.infolist()
         _check(source, [member.filename for member in members], sum(member.file_size for member in members))
         for member in members:
@@ -121,7 +117,11 @@ def _from_tar(source: Path, match: Match) -> Iterator[RawFile]:
     # One pass, because going back in a compressed tar means starting over.
     decompress = open if source.suffix.lower() == ".tar" else gzip.open
     size = 0
-    with decompress(source, "rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+    with (
+        reading(source, "fetch it again"),
+        decompress(source, "rb") as stream,
+        tarfile.open(fileobj=stream, mode="r:") as archive,
+    ):
         for count, member in enumerate(archive):
             size += member.size
             _check(source, [member.name], size, count)

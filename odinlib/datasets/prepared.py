@@ -10,8 +10,6 @@ import hashlib
 import json
 import os
 import re
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +19,9 @@ import numpy as np
 from odinlib.datasets import resample
 from odinlib.datasets.imageset import ImageSet
 from odinlib.datasets.jpeg import LIBRARIES
-from odinlib.errors import Missing, UserError, check_choice
+from odinlib.errors import Missing, UserError, check_choice, reading
 
 SPLITS = ("train", "test")
-_DAMAGE = (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError, NotImplementedError)
 
 
 @dataclass(frozen=True)
@@ -169,6 +166,9 @@ _NAME = re.compile(
 )
 
 
+_FILE = re.compile(r"[\w-][\w.-]{0,99}")  # a name that a file can carry, and that leads nowhere else
+
+
 def data_dir() -> Path:
     """The folder of prepared sets: `$ODINLIB_DATA`, by default `data` beside this package, as `results` is."""
     root = os.environ.get("ODINLIB_DATA")
@@ -185,7 +185,7 @@ def names() -> tuple[str, ...]:
 
 def known(name: str) -> bool:
     """Whether `name` is one of :func:`names`, a variant of one, or one whose images are no longer kept."""
-    return Variant.of(name) is not None or (data_dir() / f"{name}.npz").exists()
+    return Variant.of(name) is not None or (_FILE.fullmatch(name) is not None and path(name).exists())
 
 
 def title(name: str) -> str:
@@ -313,13 +313,12 @@ def _read(name: str, split: str, members: tuple[str, ...]) -> dict[str, np.ndarr
         remedy = _remedy(name)
         where = f"is {os.environ['ODINLIB_DATA']}" if os.environ.get("ODINLIB_DATA") else "is not set"
         raise Missing(f"{name} is not prepared: {file} is not there (ODINLIB_DATA {where})", remedy=remedy)
-    try:
-        with np.load(file, allow_pickle=False) as found:
-            arrays = {member: found[member] for member in members if member in found.files}
-        json.loads(str(arrays["provenance"]))
+    with reading(file, _remedy(name)), np.load(file, allow_pickle=False) as held:
+        arrays = {member: held[member] for member in members if member in held.files}
+        record = json.loads(str(arrays["provenance"]))
+        if not (isinstance(record["sha256"], str) and isinstance(record["classes"], list)):
+            raise TypeError("its provenance is not of the form that is written here")
         return arrays
-    except _DAMAGE as error:
-        raise UserError(f"{file} is damaged ({error})", remedy=_remedy(name)) from error
 
 
 def _remedy(name: str) -> str:

@@ -33,7 +33,7 @@ def command(
         made: click.Command = click.command(cls=Command, kept=_KEPT)(_as_released(function) if released else function)
         if seed:
             made = click.option(
-                "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of what is drawn."
+                "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of what is drawn."
             )(made)
         if released:
             help = "Put black pixels around each image that is made here, so many on each side."

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from odinlib import datasets
-from odinlib.errors import Missing
+from odinlib.errors import Missing, check_number
 from odinlib.profiles import Trained
 from odinlib.record.plan import Item, beside, make, plan, resampled, sets
 from odinlib.store import Setting
@@ -22,7 +22,11 @@ def respond(of: Trained, only: Sequence[str] | None = None, at: Sequence[Setting
 
     Raises:
         Missing: the network, or its own set, cannot be had here.
+        UserError: a set or a setting that cannot be.
     """
+    for temperature, epsilon in at:
+        check_number("temperature", temperature, above=0)
+        check_number("epsilon", epsilon, at_least=0)
     of = _with_sets(of, only or ())
     absent: set[str] = set()
     done: set[Item] = set()

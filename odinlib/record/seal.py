@@ -26,7 +26,7 @@ from odinlib.errors import Missing, UserError
 from odinlib.measure.distances import distance
 from odinlib.networks import weights
 from odinlib.profiles import Profile
-from odinlib.store.files import contradictions
+from odinlib.store.files import check_header, contradictions
 
 _TOLERANCE = 1e-5  # relative: the digits of a table, and what the sums of another machine may differ by
 _UNFINISHED = re.compile(r"(^|/)\.|\.shards/|\.checkpoint$")
@@ -204,9 +204,13 @@ def _artefact_problems(profile: Profile, named: set[str]) -> Iterator[str]:
             continue
         try:
             if file.suffix == ".npz":
-                for problem in _wrong(path, artefacts.load(file), cards):
+                found = artefacts.load(file)
+                if found.config.get("format") == store.FORMAT and found.config.get("kind") != "distance":
+                    check_header(file, found.config)
+                for problem in _wrong(path, found, cards):
                     yield f"{path} {problem}"
             elif file.suffix == ".safetensors":
+                artefacts.load_json(file.with_suffix(".json"))
                 weights.load_weights(file)
             elif file.parent.name == "networks":
                 artefacts.load_json(file)["sha256"]

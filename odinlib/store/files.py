@@ -25,6 +25,9 @@ Setting = tuple[float, float]  # T and epsilon
 FORMAT = 2
 #: The folders of scores, in the order in which they are looked through; responses of many classes hold some, too.
 SCORES = ("scores", "curves", "grids", "responses")
+#: The arrays without which the questions to a file of this kind have no answer.
+_ARRAYS = {"responses": ("gradient_norms", "labels", "logits"), "scores": ("scores",)}
+_MOST = 10**8  # images of a set, by far
 NOISE_IMAGES = 10_000  # of each noise set, as in the paper; one may ask for fewer, or for more
 
 
@@ -181,28 +184,36 @@ def _listing(folder: Path, changed: int) -> list[str]:
 
 def _state(path: Path) -> tuple[int, int, int]:
     """What differs when a file was written anew, however old it says that it is."""
-    found = path.stat()
+    with reading(path, refusal=Refused):
+        found = path.stat()
     return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 @functools.lru_cache(maxsize=4096)
 def _recorded(path: Path, state: tuple[int, int, int], sealed: str | None) -> Recorded:
-    return Recorded(path, _checked(path, artefacts.load_header(path, sealed)))
-
-
-def _checked(path: Path, header: dict[str, Any]) -> dict[str, Any]:
-    """A header of this format that has what its questions are answered by."""
+    header = artefacts.load_header(path, sealed)
     if header.get("format") == FORMAT and "set" in header:
-        with reading(path, "delete it and run again", Refused):
-            drawn, inputs = header["drawn"], header["inputs"]
-            Draw.from_header(drawn)
-            if not 0 <= drawn["start"] <= drawn["stop"] <= drawn["of"]:
-                raise ValueError(f"it has images {drawn['start']} to {drawn['stop']} of {drawn['of']}")
-            if not isinstance(inputs, dict) or header["kind"] not in ("responses", "scores"):
-                raise ValueError("its header is of another kind")
-            if header["kind"] == "scores" and not (header["temperatures"] and header["epsilons"]):
-                raise ValueError("it has no settings")
-    return header
+        check_header(path, header)
+    return Recorded(path, header)
+
+
+def check_header(path: Path, header: Mapping[str, Any]) -> None:
+    """Refuse a header of this format that lacks what questions are answered by, or tells of what cannot be.
+
+    Raises:
+        Refused: it does.
+    """
+    with reading(path, "delete it and run again", Refused):
+        drawn = header["drawn"]
+        Draw.from_header(drawn)
+        if not 0 <= drawn["start"] <= drawn["stop"] <= drawn["of"] <= _MOST:
+            raise ValueError(f"it has images {drawn['start']} to {drawn['stop']} of {drawn['of']}")
+        if not isinstance(header["set"], str) or not isinstance(header["inputs"], dict):
+            raise TypeError("its header is not of the form that is written here")
+        if header["kind"] not in _ARRAYS:
+            raise ValueError(f"it is of the kind {header['kind']!r}")
+        if header["kind"] == "scores" and not (header["temperatures"] and header["epsilons"]):
+            raise ValueError("it has no settings")
 
 
 @functools.lru_cache(maxsize=256)
@@ -266,10 +277,6 @@ def _arrays(path: Path, state: tuple[int, int, int], sealed: str | None) -> arte
         for contradiction in contradictions(found):
             raise Refused(f"{path} {contradiction}", remedy="delete it and run again")
     return found.arrays
-
-
-#: The arrays without which the questions to a file of this kind have no answer.
-_ARRAYS = {"responses": ("gradient_norms", "labels", "logits"), "scores": ("scores",)}
 
 
 def contradictions(artefact: artefacts.Artefact) -> Iterator[str]:

@@ -1,0 +1,1142 @@
+"""Bad input through every command, option and reader: what is typed or lies there, and the one line that it gives.
+
+    python tests/bad_inputs.py              every case: a table of how many were right, by kind
+    python tests/bad_inputs.py manifest     those whose kind or name has this word
+
+Each case has a world of its own: a small sealed record, a prepared set, a page, folders. It is right if `odin` ends
+with its status, one line on stderr that has the expected words and no other, nothing executed, and no file more.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import pickle
+import re
+import resource
+import shutil
+import signal
+import struct
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from tiny import TINY
+
+from odinlib import artefacts, cli, profiles, record
+from odinlib.datasets import prepare
+from odinlib.networks import build
+
+NET, ID = TINY.networks[0], TINY.id_sets[0]
+KEY = f"{NET}_{ID}_seed0"
+CHOSEN = ("--network", NET, "--id-set", ID)
+SECONDS = 20  # that a case may take before it counts as waiting for ever
+BYTES = 24 * 2**30  # of address space: what asks for more is told so, and does not take the machine with it
+OUTCOMES = ("right", "raw", "accepted wrongly", "executed", "left files", "wrong line", "waits")
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One bad input.
+
+    Args:
+        kind: what is bad, for the table.
+        name: of the case.
+        words: the command; `{}` stands for the world's folder.
+        told: a regular expression that the line has.
+        damage: what is done to the world before.
+        status: the exit status that is right.
+        env: variables.
+        slow: whether a kernel is started.
+    """
+
+    kind: str
+    name: str
+    words: tuple[str, ...]
+    told: str
+    damage: Callable[[Path], None] = lambda world: None
+    status: int = 1
+    env: dict[str, str] = dataclasses.field(default_factory=dict)
+    slow: bool = False
+
+
+# --- The world --------------------------------------------------------------------------------------------------------
+
+
+def make_world(folder: Path) -> Path:
+    """The world of all cases, made once, to be copied."""
+    os.environ.update(ODINLIB_RESULTS=str(folder / "results"), ODINLIB_DATA=str(folder / "data"))
+    profiles.PROFILES["tiny"] = TINY
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        list(record.respond(TINY.trained(NET, ID)))
+        list(record.seal(TINY))
+        images = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 1), dtype=np.uint8)
+        prepare.write("mine-crop", images, files=[], source="noise", title="mine (crop)")
+        for split, count in (("train", 40), ("test", 30)):
+            part = np.random.default_rng(1).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+            labels, classes = np.arange(count) % 10, list("abcdefghij")
+            prepare.write("cifar10", part, labels, files=[], source="noise", classes=classes, split=split)
+    page("ok", folder, ["seed = 0  # of nothing"], ["seed"])
+    (folder / "images").mkdir()
+    for index in range(4):
+        Image.fromarray(images[index].repeat(5, 0).repeat(5, 1)[..., 0]).save(folder / "images" / f"{index}.png")
+    torch.save(build("wrn-10-1", 10, seed=0).state_dict(), folder / "wrn.pth")
+    return folder
+
+
+def page(name: str, folder: Path, parameters: list[str], *cells: list[str]) -> Path:
+    """A notebook of code cells, the first of which is tagged `parameters`."""
+    found = [{"cell_type": "code", "source": s, "metadata": {}, "outputs": [], "execution_count": None} for s in cells]
+    first = {"cell_type": "code", "source": parameters, "metadata": {"tags": ["parameters"]}, "outputs": []}
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    for index, cell in enumerate((first, *found)):
+        cell.update(id=f"cell{index}", execution_count=None)
+    path = folder / f"{name}.ipynb"
+    path.write_text(json.dumps({"cells": [first, *found], "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    return path
+
+
+class Runs:
+    """A pickle that writes a file where it is loaded."""
+
+    def __reduce__(self):  # type: ignore[no-untyped-def]
+        return os.system, ("touch ran",)
+
+
+# --- Damage -----------------------------------------------------------------------------------------------------------
+
+
+def write(path: str, content: bytes | str) -> Callable[[Path], None]:
+    """Put a file there."""
+
+    def damage(world: Path) -> None:
+        (world / path).parent.mkdir(parents=True, exist_ok=True)
+        (world / path).write_bytes(content.encode() if isinstance(content, str) else content)
+
+    return damage
+
+
+def cut(path: str, share: float) -> Callable[[Path], None]:
+    """Keep the first part of a file."""
+    return lambda world: (world / path).write_bytes(
+        (world / path).read_bytes()[: int(share * (world / path).stat().st_size)]
+    )
+
+
+def replaced(path: str, how: str) -> Callable[[Path], None]:
+    """A folder, a pipe or a link that leads nowhere where a file is expected."""
+
+    def damage(world: Path) -> None:
+        place = world / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.unlink(missing_ok=True)
+        {"folder": place.mkdir, "pipe": lambda: os.mkfifo(place), "loop": lambda: place.symlink_to(place)}[how]()
+
+    return damage
+
+
+def members(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def npy(array: np.ndarray) -> bytes:
+    held = io.BytesIO()
+    np.save(held, array, allow_pickle=True)
+    return held.getvalue()
+
+
+def rezip(path: str, change: Callable[[dict[str, bytes]], dict[str, bytes]], **how: int) -> Callable[[Path], None]:
+    """Other members in an archive."""
+
+    def damage(world: Path) -> None:
+        found = change(members(world / path))
+        with zipfile.ZipFile(world / path, "w", **how) as archive:  # type: ignore[arg-type]
+            for name, content in found.items():
+                archive.writestr(name, content)
+
+    return damage
+
+
+def resaved(path: str, change: Callable[[dict, dict], None], header: Callable[[dict], None] = lambda h: None):
+    """Other arrays or another configuration, with a digest that fits: a file that is whole in itself."""
+
+    def damage(world: Path) -> None:
+        found = artefacts.load(world / path)
+        arrays, config = dict(found.arrays), dict(found.config)
+        change(arrays, config)
+        artefacts.save(world / path, arrays, config, found.provenance)
+        held = members(world / path)
+        told = json.loads(str(np.load(io.BytesIO(held["artefact.npy"]))))
+        header(told)
+        held["artefact.npy"] = npy(np.array(json.dumps(told)))
+        with zipfile.ZipFile(world / path, "w") as archive:
+            for name, content in held.items():
+                archive.writestr(name, content)
+
+    return damage
+
+
+def resealed(damage: Callable[[Path], None]) -> Callable[[Path], None]:
+    """Damage that the manifest is made to fit."""
+
+    def both(world: Path) -> None:
+        damage(world)
+        path = world / "results/tiny/MANIFEST.json"
+        found = json.loads(path.read_text())
+        for name in found["files"]:
+            file = world / "results/tiny" / name
+            if file.is_file():
+                digest = hashlib.sha256(file.read_bytes()).hexdigest()
+                found["files"][name] = {"sha256": digest, "bytes": file.stat().st_size}
+        path.write_text(json.dumps(found))
+
+    return both
+
+
+def without(*keys: str) -> Callable[[dict], None]:
+    def change(found: dict) -> None:
+        for key in keys:
+            found.pop(key, None)
+
+    return change
+
+
+def flags(path: str, bits: int = 0, method: int | None = None) -> Callable[[Path], None]:
+    """Members that say that they are encrypted (bit 0) or compressed by a method that nobody knows."""
+
+    def damage(world: Path) -> None:
+        held = bytearray((world / path).read_bytes())
+        for mark, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+            start = 0
+            while (start := held.find(mark, start)) >= 0:
+                held[start + at] |= bits
+                if method is not None:
+                    held[start + at + 2] = method
+                start += 4
+        (world / path).write_bytes(held)
+
+    return damage
+
+
+def several(*damages: Callable[[Path], None]) -> Callable[[Path], None]:
+    def all_of_them(world: Path) -> None:
+        for damage in damages:
+            damage(world)
+
+    return all_of_them
+
+
+# --- Raw archives -----------------------------------------------------------------------------------------------------
+
+
+def zipped(path: str, **files: bytes) -> Callable[[Path], None]:
+    def damage(world: Path) -> None:
+        with zipfile.ZipFile(world / path, "w") as archive:
+            for name, content in files.items():
+                archive.writestr(name, content)
+
+    return damage
+
+
+def tarred(path: str, *entries: tuple[str, bytes | None, str]) -> Callable[[Path], None]:
+    """A tar of files (name, content, "") and links (name, None, target)."""
+
+    def damage(world: Path) -> None:
+        with tarfile.open(world / path, "w:gz" if path.endswith("gz") else "w") as archive:
+            for name, content, target in entries:
+                entry = tarfile.TarInfo(name)
+                if content is None:
+                    entry.type, entry.linkname = tarfile.SYMTYPE, target
+                    archive.addfile(entry)
+                else:
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+
+    return damage
+
+
+def idx_files(images: bytes, labels: bytes = b"\0\0\x08\x01\0\0\0\x01\0") -> Callable[[Path], None]:
+    return several(
+        write("mnist/t10k-images-idx3-ubyte", images),
+        write("mnist/t10k-labels-idx1-ubyte", labels),
+    )
+
+
+def cifar(content: bytes) -> Callable[[Path], None]:
+    meta = pickle.dumps({"label_names": list("abcdefghij")})
+    return several(write("cifar/test_batch", content), write("cifar/batches.meta", meta))
+
+
+def lmdb(change: Callable[[bytearray], None]) -> Callable[[Path], None]:
+    """A database of one leaf with one value, changed."""
+    held = bytearray(4096 * 3)
+    for number in (0, 1):
+        start = 4096 * number
+        struct.pack_into("<QHHHH", held, start, number, 0, 0x08, 0, 0)
+        struct.pack_into("<IIQQ", held, start + 16, 0xBEEFC0DE, 1, 0, 4096 * 3)
+        struct.pack_into("<I", held, start + 16 + 24, 4096)
+        struct.pack_into("<QQQ", held, start + 16 + 24 + 48 + 40, 2, 2, number)
+    struct.pack_into("<QHHHH", held, 8192, 2, 0, 0x02, 18, 4000)
+    struct.pack_into("<H", held, 8192 + 16, 4000)
+    struct.pack_into("<HHHH", held, 8192 + 4000, 4, 0, 0, 1)
+    held[8192 + 4008 : 8192 + 4013] = b"kdata"
+    change(held)
+    return write("lsun/data.mdb", bytes(held))
+
+
+def branch_to_itself(held: bytearray) -> None:
+    """A page of branches that all lead to the page itself: a walk of it takes for ever."""
+    struct.pack_into("<QHHHH", held, 8192, 2, 0, 0x01, 16 + 2 * 100, 4000)
+    for slot in range(100):
+        struct.pack_into("<H", held, 8192 + 16 + 2 * slot, 4000)
+    struct.pack_into("<HHHH", held, 8192 + 4000, 2, 0, 0, 0)
+
+
+def branches_without_end(held: bytearray) -> None:
+    """Thirty pages of a hundred branches that all lead to the next one, and a leaf of nothing: 100^30 ways."""
+    held.extend(bytes(4096 * 30))
+    for root in (0, 4096):
+        struct.pack_into("<QQ", held, root + 16 + 24 + 48 + 40, 2, 32)
+    for page in range(2, 32):
+        start = 4096 * page
+        struct.pack_into("<QHHHH", held, start, page, 0, 0x01, 16 + 2 * 100, 4000)
+        for slot in range(100):
+            struct.pack_into("<H", held, start + 16 + 2 * slot, 4000)
+        struct.pack_into("<HHHH", held, start + 4000, page + 1, 0, 0, 0)
+    struct.pack_into("<QHHHH", held, 4096 * 32, 32, 0, 0x02, 16, 4000)
+
+
+# --- The cases --------------------------------------------------------------------------------------------------------
+
+NAMES = {
+    "empty": "",
+    "unknown": "nothing-of-this-name",
+    "of a letter less": "x",
+    "that leads out": "../../etc/passwd",
+    "with a line break": "a\nb",
+    "not UTF-8": os.fsdecode(b"caf\xe9"),
+    "very long": "n" * 5000,
+    "with a control character": "a\x1b[31mb",
+    "a dot": ".",
+}
+
+
+def typed() -> Iterator[Case]:
+    """Names and numbers on the command line."""
+    for what, name in NAMES.items():
+        for command, words, told in (
+            ("status", ("status", "--profile", name), "profile is"),
+            ("verify", ("verify", "--profile", name), "profile is"),
+            ("seal", ("seal", "--profile", name), "profile is"),
+            ("migrate", ("record", "migrate", "--profile", name), "profile is"),
+            ("clean", ("clean", "--profile", name), "profile is"),
+            ("train", ("train", "--profile", "tiny", "--id-set", ID, "--network", name or " "), "network is"),
+            ("respond", ("respond", "--profile", "tiny", "--network", NET, "--id-set", name or " "), "ID set is"),
+            ("set", ("respond", "--profile", "tiny", *CHOSEN, "--set", name), "data set is"),
+            ("device", ("train", "--profile", "tiny", *CHOSEN, "--device", name), "device is"),
+            ("training", ("train", "--profile", "tiny", *CHOSEN, "--training", name or " "), "training is"),
+            ("sheet", ("data", "sheet", name, "-o", "{}/a.png"), "data set is"),
+            ("prepare", ("data", "prepare", name), "data set is"),
+            ("book", ("book", "--only", name), "book is"),
+            ("run", ("run", "{}/ok.ipynb", "-p", name, "1"), "parameter is"),
+            (
+                "page",
+                ("run", f"{{}}/{name}", "-o", "{}/out.ipynb"),
+                "no notebook|is not a notebook|is a folder|too long",
+            ),
+            ("-p", ("respond", "--profile", "tiny", *CHOSEN, "-p", name, "1"), "profile field is"),
+        ):
+            if command != "device" or name:
+                yield Case("names", f"{command}: a name {what}", words, told)
+    numbers = {
+        "seed": ("-1", "1.5", "9" * 23, "text", "nan", "[0]"),
+        "holdout": ("0", "-3", "1.5", "1e400", "text", "True"),
+        "images": ("1", "-1", "20", "9" * 30, "nan", "[1, 2]"),
+        "temperatures": ("[]", "[0]", "[-1]", "[nan]", "[1, 1]", "text", "[1, x]", "[[1]]", "{a: 1}", "[1e400]"),
+        "epsilons": ("[]", "[-1]", "[nan]", "[0, 0]", "['a']", "[2e308]"),
+        "tpr": ("0", "95", "-0.1", "nan", "text"),
+        "tuning_sizes": ("[]", "[0]", "[1.5]", "7", "[x]"),
+        "ood_sets": ("[1, 2]", "[]", "text", "[letters, letters]", f"[{ID}]", "[../x]", "{digits: 3}", "[null]"),
+        "id_sets": ("[]", "digits", "[1]", "[digits, digits]", "[none-such]"),
+        "networks": ("[]", "[1]", f"[{NET}, {NET}]", "[mlp-0x0]", "[densenet-bc-999999-12]", "mlp-16x1"),
+        "split": ("third", "1", "[first]", "None "),
+        "resampled": ("[a]", "3", "[photos-resize, photos-resize]"),
+        "resamples": ("1", "-5", "x"),
+        "pictures": ("none-such", "1"),
+        "fixed_temperature": ("0", "-1", "nan", "x"),
+        "fixed_epsilon": ("-1", "inf", "x"),
+    }
+    for name, values in numbers.items():
+        for value in values:
+            words = ("respond", "--profile", "tiny", *CHOSEN, "-p", name, value)
+            yield Case(
+                "values", f"-p {name} {value[:20]}", words, "; expected|cannot read|twice|is empty|is both|same filt"
+            )
+    for value in (
+        "[1, 2",
+        "{",
+        "2024-02-30",
+        "!!python/object/apply:os.system ['touch ran']",
+        "a: b: c",
+        "\x00"[:0] or "'",
+    ):
+        words = ("respond", "--profile", "tiny", *CHOSEN, "-p", "holdout", value)
+        yield Case("values", f"-p holdout {value[:12]}", words, "cannot read|holdout is")
+    for device in ("cpu:", "cpu:x", "cuda:99", "cpu:-1", "cpu:0:0", "mps:7"):
+        words = ("respond", "--profile", "tiny", *CHOSEN, "--device", device)
+        yield Case("values", f"--device {device}", words, "device")
+    usage = {
+        "train --seed -1": ("train", *CHOSEN, "--seed", "-1"),
+        "train --seed of 23 digits": ("train", *CHOSEN, "--seed", "9" * 23),
+        "respond --at x 1": ("respond", *CHOSEN, "--at", "x", "1"),
+        "respond --at 1": ("respond", *CHOSEN, "--at", "1"),
+        "sheet --seed -1": ("data", "sheet", "cifar10", "-o", "{}/a.png", "--seed", "-1"),
+        "sheet --split x": ("data", "sheet", "cifar10", "-o", "{}/a.png", "--split", "x"),
+        "book --cores 0": ("book", "--cores", "0"),
+        "import --classes 1": ("import-weights", "{}/wrn.pth", *imported(classes="1")),
+        "import --size 0": ("import-weights", "{}/wrn.pth", *imported(size="0")),
+        "import --size 1000000": ("import-weights", "{}/wrn.pth", *imported(size="1000000")),
+        "import --mean text": ("import-weights", "{}/wrn.pth", *imported(mean="a,b,c")),
+        "train --all and one": ("train", "--profile", "tiny", "--all", *CHOSEN),
+        "train without a network": ("train", "--profile", "tiny"),
+        "no such command": ("trian",),
+    }
+    for name, words in usage.items():
+        yield Case("values", name, words, "^Error: |^Usage: ", status=2)
+    for at in (("0", "0.1"), ("-1", "0"), ("nan", "0"), ("1", "nan"), ("1", "-0.1"), ("inf", "0"), ("1", "inf")):
+        words = ("respond", "--profile", "tiny", *CHOSEN, "--set", "strokes", "--at", *at)
+        yield Case("values", f"--at {' '.join(at)}", words, "temperature|epsilon")
+
+
+def imported(**options: str) -> tuple[str, ...]:
+    given = {
+        "network": "wrn-10-1",
+        "id-set": "cifar10",
+        "classes": "10",
+        "mean": "0.5,0.5,0.5",
+        "std": "1,1,1",
+        **options,
+    }
+    return tuple(word for name, value in given.items() for word in (f"--{name}", value))
+
+
+RESPONSES = f"results/tiny/responses/{KEY}/strokes.npz"
+GRID = f"results/tiny/grids/{KEY}/strokes.npz"
+DISTANCE = f"results/tiny/distances/{ID}/strokes.npz"
+CARD = f"results/tiny/networks/{KEY}.json"
+WEIGHTS = f"results/tiny/networks/{KEY}.safetensors"
+MANIFEST = "results/tiny/MANIFEST.json"
+TABLE = "results/tiny/tables/detections"
+VERIFY, SEAL = ("verify", "--profile", "tiny"), ("seal", "--profile", "tiny")
+
+
+def files() -> Iterator[Case]:
+    """Recorded files that are damaged, and files that are whole in themselves and not what was recorded."""
+    whole = {
+        "empty": lambda path: write(path, b""),
+        "cut in half": lambda path: cut(path, 0.5),
+        "cut at its end": lambda path: cut(path, 0.97),
+        "text": lambda path: write(path, "not what is expected"),
+        "a folder": lambda path: replaced(path, "folder"),
+        "a pipe": lambda path: replaced(path, "pipe"),
+        "a link to itself": lambda path: replaced(path, "loop"),
+        "JSON null": lambda path: write(path, "null"),
+        "a pickle that runs": lambda path: write(path, pickle.dumps(Runs())),
+    }
+    for label, path in (
+        ("responses", RESPONSES),
+        ("grid", GRID),
+        ("distance", DISTANCE),
+        ("card", CARD),
+        ("weights", WEIGHTS),
+    ):
+        for what, made in whole.items():
+            yield Case("recorded files", f"verify: {label} {what}", VERIFY, "is not as it should be", made(path))
+            if label != "weights" or what not in ("a folder", "a pipe", "a link to itself"):
+                yield Case(
+                    "recorded files", f"seal: {label} {what}", SEAL, "cannot be sealed|damaged|is a ", made(path)
+                )
+    odd = {
+        "encrypted": flags(RESPONSES, bits=1),
+        "by an unknown compression": flags(RESPONSES, method=77),
+        "by a compression that is not it": flags(RESPONSES, method=12),
+        "a pickled array": rezip(RESPONSES, lambda m: {**m, "labels.npy": npy(np.array([Runs()], dtype=object))}),
+        "without its header": rezip(RESPONSES, lambda m: {k: v for k, v in m.items() if k != "artefact.npy"}),
+        "a member of 21 GB": rezip(RESPONSES, lambda m: {**m, "labels.npy": huge()}),
+        "a bomb": rezip(RESPONSES, lambda m: {**m, "x.npy": bytes(2**22)}, compression=zipfile.ZIP_DEFLATED),
+        "a header that is a list": rezip(RESPONSES, lambda m: {**m, "artefact.npy": npy(np.array("[]"))}),
+        "a header that is null": rezip(RESPONSES, lambda m: {**m, "artefact.npy": npy(np.array("null"))}),
+        "a header nested deeply": rezip(RESPONSES, lambda m: {**m, "artefact.npy": npy(np.array("[" * 100_000))}),
+    }
+    for what, damage in odd.items():
+        yield Case("recorded files", f"verify: responses {what}", VERIFY, "is not as it should be", damage)
+        yield Case("recorded files", f"seal: responses {what}", SEAL, "cannot be sealed", damage)
+    entries = {
+        "no set": lambda a, c: without("set")(c),
+        "no draw": lambda a, c: without("drawn")(c),
+        "no kind": lambda a, c: without("kind")(c),
+        "no network": lambda a, c: without("network")(c),
+        "no inputs": lambda a, c: without("inputs")(c),
+        "a draw of text": lambda a, c: c.update(drawn="all"),
+        "a stop of text": lambda a, c: c.update(drawn={**c["drawn"], "stop": "60"}),
+        "a start below 0": lambda a, c: c.update(drawn={**c["drawn"], "start": -5}),
+        "a set of 10^15 images": lambda a, c: c.update(drawn={**c["drawn"], "of": 10**15}),
+        "an unknown kind": lambda a, c: c.update(kind="dream"),
+        "a network of text": lambda a, c: c.update(network="wrn"),
+        "no labels": lambda a, c: without("labels")(a),
+        "no logits": lambda a, c: without("logits")(a),
+        "logits of a number": lambda a, c: a.update(logits=np.float32(3)),
+        "labels too few": lambda a, c: a.update(labels=a["labels"][:-1]),
+        "no arrays": lambda a, c: a.clear(),
+        "another format": lambda a, c: c.update(format=99),
+    }
+    for what, change in entries.items():
+        damage = resaved(RESPONSES, change)
+        yield Case("forged headers", f"seal: {what}", SEAL, "cannot be sealed", damage)
+        yield Case("forged headers", f"verify: {what}", VERIFY, "is not as it should be", resealed(damage))
+    headers = {
+        "provenance of text": lambda h: h.update(provenance="here"),
+        "no provenance": without("provenance"),
+        "no digest": without("sha256"),
+        "a digest of a number": lambda h: h.update(sha256=7),
+        "no configuration": without("config"),
+        "a configuration that is a list": lambda h: h.update(config=[]),
+    }
+    for what, change in headers.items():
+        damage = resaved(RESPONSES, lambda a, c: None, change)
+        yield Case("forged headers", f"seal: {what}", SEAL, "cannot be sealed", damage)
+    for what, text in MANIFESTS.items():
+        yield Case("manifests", f"verify: {what}", VERIFY, "1 line above|none of the 1 ", write(MANIFEST, text))
+        # Whatever it was, sealing writes it anew.
+        yield Case("manifests", f"seal: {what}", SEAL, "MANIFEST", write(MANIFEST, text), status=0)
+    for how in ("folder", "pipe", "loop"):
+        yield Case("manifests", f"verify: a {how}", VERIFY, "", replaced(MANIFEST, how))
+    edited = {
+        "a distance": resaved(DISTANCE, lambda a, c: a.update(energy_squared=np.float64(9))),
+        "a response": resaved(RESPONSES, lambda a, c: a.update(logits=a["logits"] + 1)),
+        "a grid": resaved(GRID, lambda a, c: a.update(scores=a["scores"] + 1)),
+        "an accuracy": lambda world: (world / CARD).write_text(
+            (world / CARD).read_text().replace('"accuracy": 0', '"accuracy": 1')
+        ),
+    }
+    for what, damage in edited.items():
+        yield Case("edited records", f"verify: {what}", VERIFY, "is not as it should be", damage)
+        for name in READS:
+            if what.split()[-1] in name:
+                yield Case(
+                    "edited records", f"read: {what} by {name}", ("READ", name), "not the file in MANIFEST", damage
+                )
+    tables = {
+        "no JSON": lambda world: (world / f"{TABLE}.json").unlink(),
+        "no CSV": lambda world: (world / f"{TABLE}.csv").unlink(),
+        "JSON null": write(f"{TABLE}.json", "null"),
+        "CSV empty": write(f"{TABLE}.csv", ""),
+        "CSV not text": write(f"{TABLE}.csv", b"\xff\xfe\x00"),
+        "CSV of one quote": write(f"{TABLE}.csv", '"'),
+        "CSV a pipe": replaced(f"{TABLE}.csv", "pipe"),
+        "CSV a folder": replaced(f"{TABLE}.csv", "folder"),
+    }
+    for what, damage in tables.items():
+        yield Case("tables", f"verify: {what}", VERIFY, "is not as it should be", damage)
+    yield Case(
+        "nothing there", "seal nothing", SEAL, "nothing is recorded", lambda world: shutil.rmtree(world / "results")
+    )
+    yield Case(
+        "nothing there", "verify nothing", VERIFY, "nothing is recorded", lambda world: shutil.rmtree(world / "results")
+    )
+    empty = several(
+        lambda world: shutil.rmtree(world / "results"), lambda world: (world / "results/tiny").mkdir(parents=True)
+    )
+    yield Case("nothing there", "seal an empty folder", SEAL, "nothing is recorded", empty)
+    cards = {
+        "no classes": without("classes"),
+        "no architecture": without("architecture"),
+        "no sha256": without("sha256"),
+        "classes of text": lambda c: c.update(classes="ten"),
+        "classes below 0": lambda c: c.update(classes=-1),
+        "10^9 classes": lambda c: c.update(classes=10**9),
+        "size of text": lambda c: c.update(size="big"),
+        "an unknown architecture": lambda c: c.update(architecture="resnet"),
+        "an architecture of a number": lambda c: c.update(architecture=5),
+        "another architecture": lambda c: c.update(architecture="mlp-8x2"),
+    }
+    for what, change in cards.items():
+
+        def damage(world: Path, change: Callable[[dict], None] = change) -> None:
+            found = json.loads((world / CARD).read_text())
+            change(found)
+            (world / CARD).write_text(json.dumps(found))
+            (world / RESPONSES).unlink()
+
+        yield Case("cards", f"respond: {what}", ("respond", "--profile", "tiny", *CHOSEN), "", damage)
+
+
+MANIFESTS = {
+    "empty": "",
+    "an open brace": "{",
+    "a list": "[]",
+    "null": "null",
+    "a number": "3",
+    "files a list": '{"files": []}',
+    "files null": '{"files": null}',
+    "no files": "{}",
+    "an entry of text": '{"files": {"a": "b"}}',
+    "an entry without a digest": '{"files": {"a": {"bytes": 1}}}',
+    "an entry without bytes": '{"files": {"a": {"sha256": "x"}}}',
+    "a digest of a number": '{"files": {"a": {"sha256": 1, "bytes": 1}}}',
+    "not UTF-8": b"\xff\xfe",
+    "nested deeply": "[" * 100_000,
+}
+
+
+def _read_distance() -> object:
+    from odinlib.measure.distances import distance
+
+    return distance(reading(), ID, "strokes")
+
+
+def _read_accuracy() -> object:
+    from odinlib import trained
+
+    return trained.card(reading().trained(NET, ID))["accuracy"]
+
+
+def _read_response() -> object:
+    from odinlib import store
+
+    return store.responses(reading().trained(NET, ID), "strokes")
+
+
+def _read_grid() -> object:
+    from odinlib import experiments
+
+    return experiments.grid(reading().trained(NET, ID), "strokes")
+
+
+def reading() -> profiles.Profile:
+    return dataclasses.replace(TINY, compute=False)
+
+
+READS = {"distance": _read_distance, "accuracy": _read_accuracy, "response": _read_response, "grid": _read_grid}
+
+
+def huge() -> bytes:
+    """The header of an array of 21 GB, and nothing of it."""
+    held = io.BytesIO()
+    np.lib.format.write_array_header_1_0(held, {"descr": "<f8", "fortran_order": False, "shape": (2_600_000_000,)})
+    return held.getvalue()
+
+
+def sets() -> Iterator[Case]:
+    """Prepared sets, and the raw files that sets are made of."""
+    path, sheet = "data/cifar10.npz", ("data", "sheet", "cifar10", "-o", "{}/a.png")
+    provenance = {
+        "null": "null",
+        "a list": "[]",
+        "a number": "7",
+        "without a digest": '{"classes": []}',
+        "without classes": "SHA",
+        "nested deeply": "[" * 100_000,
+        "no JSON": "{",
+    }
+    damages = {
+        "empty": write(path, b""),
+        "cut": cut(path, 0.6),
+        "text": write(path, "text"),
+        "a folder": replaced(path, "folder"),
+        "a pipe": replaced(path, "pipe"),
+        "a link to itself": replaced(path, "loop"),
+        "encrypted": flags(path, bits=1),
+        "by an unknown compression": flags(path, method=77),
+        "a pickle that runs": write(path, pickle.dumps(Runs())),
+        "pickled images": rezip(path, lambda m: {**m, "images.npy": npy(np.array([Runs()], dtype=object))}),
+        "without images": rezip(path, lambda m: {k: v for k, v in m.items() if k != "images.npy"}),
+        "images of 21 GB": rezip(path, lambda m: {**m, "images.npy": huge()}),
+        "other images": rezip(path, lambda m: {**m, "images.npy": npy(np.zeros((3, 32, 32, 3), np.uint8))}),
+        "a single array": write(path, npy(np.zeros(3))),
+    }
+    for what, text in provenance.items():
+
+        def change(found: dict[str, bytes], text: str = text) -> dict[str, bytes]:
+            told = json.loads(str(np.load(io.BytesIO(found["provenance.npy"]))))
+            kept = json.dumps({"sha256": told["sha256"]}) if text == "SHA" else text
+            return {**found, "provenance.npy": npy(np.array(kept))}
+
+        damages[f"provenance {what}"] = rezip(path, change)
+    for what, damage in damages.items():
+        yield Case("prepared sets", f"sheet: {what}", sheet, "", damage)
+    for what in ("cut", "text", "a pipe", "provenance null", "provenance a number", "a folder", "encrypted"):
+        yield Case("prepared sets", f"data status: {what}", ("data", "status"), "", damages[what], status=0)
+    yield Case(
+        "prepared sets",
+        "train: a single image without classes",
+        ("train", "--profile", "paper", "--network", "wrn-40-4", "--id-set", "cifar10"),
+        "",
+        damages["provenance without classes"],
+    )
+    png = png_bytes(40)
+    mnist, lsun = (
+        ("data", "prepare", "mnist", "--source", "{}/mnist"),
+        ("data", "prepare", "lsun", "--source", "{}/lsun"),
+    )
+    cifar10 = ("data", "prepare", "cifar10", "--source", "{}/cifar")
+
+    def folder(source: str) -> tuple[str, ...]:
+        return ("data", "prepare", "images_folder", "--name", "own", "--source", source)
+
+    raw = {
+        "IDX of 65 dimensions": (mnist, idx_files(b"\0\0\x08\x41" + struct.pack(">65I", *[1] * 65) + b"\0")),
+        "IDX of 255 dimensions, cut": (mnist, idx_files(b"\0\0\x08\xff")),
+        "IDX of 2^32 images": (mnist, idx_files(b"\0\0\x08\x03" + struct.pack(">3I", 2**32 - 1, 28, 28) + b"\0" * 9)),
+        "IDX of floats": (mnist, idx_files(b"\0\0\x0d\x03" + bytes(12))),
+        "IDX empty": (mnist, idx_files(b"")),
+        "IDX of no images": (
+            mnist,
+            idx_files(b"\0\0\x08\x03" + struct.pack(">3I", 0, 28, 28), b"\0\0\x08\x01" + bytes(4)),
+        ),
+        "IDX a pipe": (mnist, several(idx_files(b""), replaced("mnist/t10k-images-idx3-ubyte", "pipe"))),
+        "IDX a gzip that is none": (
+            mnist,
+            several(
+                idx_files(b""),
+                write("mnist/t10k-images-idx3-ubyte.gz", b"\x1f\x8brubbish"),
+                lambda w: (w / "mnist/t10k-images-idx3-ubyte").unlink(),
+            ),
+        ),
+        "CIFAR pickle that runs": (cifar10, cifar(pickle.dumps(Runs()))),
+        "CIFAR pickle of a list": (cifar10, cifar(pickle.dumps([]))),
+        "CIFAR pickle cut": (cifar10, cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [0]})[:-9])),
+        "CIFAR pickle of labels of text": (
+            cifar10,
+            cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": ["a"]})),
+        ),
+        "CIFAR pickle of labels too large": (
+            cifar10,
+            cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [2**70]})),
+        ),
+        "CIFAR pickle of a label that no class has": (
+            cifar10,
+            cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [77]})),
+        ),
+        "CIFAR pickle nested deeply": (cifar10, cifar(b"(" * 100_000 + b".")),
+        "CIFAR empty": (cifar10, cifar(b"")),
+        "LMDB that leads to itself": (lsun, lmdb(branch_to_itself)),
+        "LMDB of ways without end": (lsun, lmdb(branches_without_end)),
+        "LMDB cut": (lsun, lmdb(lambda h: h.__delitem__(slice(9000, None)))),
+        "LMDB of pages of 0 bytes": (lsun, lmdb(lambda h: struct.pack_into("<I", h, 40, 0))),
+        "LMDB of another version": (lsun, lmdb(lambda h: struct.pack_into("<I", h, 20, 9))),
+        "LMDB of no image": (lsun, lmdb(lambda h: None)),
+        "LMDB empty": (lsun, write("lsun/data.mdb", b"")),
+        "zip that leads out": (folder("{}/a.zip"), zipped("a.zip", **{"../out.png": png})),
+        "zip of an absolute path": (folder("{}/a.zip"), zipped("a.zip", **{"/out.png": png})),
+        "zip of a drive": (folder("{}/a.zip"), zipped("a.zip", **{"C:\\out.png": png})),
+        "zip cut": (folder("{}/a.zip"), several(zipped("a.zip", **{"a.png": png}), cut("a.zip", 0.5))),
+        "zip encrypted": (folder("{}/a.zip"), several(zipped("a.zip", **{"a.png": png}), flags("a.zip", bits=1))),
+        "zip by an unknown compression": (
+            folder("{}/a.zip"),
+            several(zipped("a.zip", **{"a.png": png}), flags("a.zip", method=77)),
+        ),
+        "zip with a wrong sum": (folder("{}/a.zip"), several(zipped("a.zip", **{"a.png": png}), flip("a.zip", 60))),
+        "zip empty": (folder("{}/a.zip"), write("a.zip", b"")),
+        "zip a pipe": (folder("{}/a.zip"), replaced("a.zip", "pipe")),
+        "zip of no images": (folder("{}/a.zip"), zipped("a.zip", **{"a.txt": b"x"})),
+        "tar with a link": (folder("{}/a.tar"), tarred("a.tar", ("a.png", None, "/etc/passwd"))),
+        "tar that leads out": (folder("{}/a.tar"), tarred("a.tar", ("../a.png", png, ""))),
+        "tar cut": (folder("{}/a.tar"), several(tarred("a.tar", ("a.png", png * 50, "")), cut("a.tar", 0.4))),
+        "tar.gz cut": (
+            folder("{}/a.tar.gz"),
+            several(tarred("a.tar.gz", ("a.png", os.urandom(5000), "")), cut("a.tar.gz", 0.5)),
+        ),
+        "tar.gz that is none": (folder("{}/a.tgz"), write("a.tgz", b"rubbish")),
+        "tar of text": (folder("{}/a.tar"), write("a.tar", "x" * 600)),
+        "tar with a size below 0": (
+            folder("{}/a.tar"),
+            several(tarred("a.tar", ("a.png", png, "")), tar_size("a.tar")),
+        ),
+        "folder empty": (folder("{}/none"), lambda world: (world / "none").mkdir()),
+        "folder not there": (folder("{}/none"), lambda world: None),
+        "folder of a pipe": (folder("{}/p"), several(lambda world: (world / "p").mkdir(), replaced("p/a.png", "pipe"))),
+        "folder of a link to itself": (
+            folder("{}/p"),
+            several(lambda world: (world / "p").mkdir(), replaced("p/a.png", "loop")),
+        ),
+        "folder of text": (folder("{}/p"), write("p/a.png", "text")),
+        "a file of another kind": (folder("{}/wrn.pth"), lambda world: None),
+        "a name that leads out": (
+            ("data", "prepare", "images_folder", "--name", "../x", "--source", "{}/images"),
+            lambda world: None,
+        ),
+        "a name of a published set": (
+            ("data", "prepare", "images_folder", "--name", "isun", "--source", "{}/images"),
+            lambda world: None,
+        ),
+    }
+    for what, (words, damage) in raw.items():
+        yield Case("raw files", what, words, "", damage)
+
+
+def png_bytes(side: int) -> bytes:
+    held = io.BytesIO()
+    Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(held, "PNG")
+    return held.getvalue()
+
+
+def flip(path: str, at: int) -> Callable[[Path], None]:
+    def damage(world: Path) -> None:
+        held = bytearray((world / path).read_bytes())
+        held[at] ^= 1
+        (world / path).write_bytes(held)
+
+    return damage
+
+
+def tar_size(path: str) -> Callable[[Path], None]:
+    """A member that says that its size is below 0, in base 256."""
+
+    def damage(world: Path) -> None:
+        held = bytearray((world / path).read_bytes())
+        held[124:136] = b"\xff" * 11 + b"\xf0"
+        held[148:156] = b" " * 8
+        held[148:156] = b"%06o\0 " % sum(held[:512])
+        (world / path).write_bytes(held)
+
+    return damage
+
+
+def weights() -> Iterator[Case]:
+    """Checkpoints of others."""
+
+    def source(change: Callable[[dict], object]) -> Callable[[Path], None]:
+        return lambda world: torch.save(change(torch.load(world / "wrn.pth")), world / "wrn.pth")
+
+    damages = {
+        "empty": write("wrn.pth", b""),
+        "text": write("wrn.pth", "text"),
+        "cut": cut("wrn.pth", 0.6),
+        "a folder": replaced("wrn.pth", "folder"),
+        "a pipe": replaced("wrn.pth", "pipe"),
+        "a link to itself": replaced("wrn.pth", "loop"),
+        "a pickle that runs": write("wrn.pth", pickle.dumps(Runs())),
+        "an archive whose pickle runs": lambda world: torch.save(Runs(), world / "wrn.pth"),
+        "encrypted": flags("wrn.pth", bits=1),
+        "by an unknown compression": flags("wrn.pth", method=77),
+        "a flipped number": flip_last("wrn.pth"),
+        "no tensors": source(lambda s: {}),
+        "a number": source(lambda s: 3),
+        "NaN": source(lambda s: {k: v * float("nan") if v.is_floating_point() else v for k, v in s.items()}),
+        "a tensor too many": source(lambda s: {**s, "more": torch.zeros(3)}),
+        "a tensor too few": source(lambda s: dict(list(s.items())[:-3])),
+        "another shape": source(lambda s: {k: v[..., :1] if v.ndim > 1 else v for k, v in s.items()}),
+        "keys of numbers": source(lambda s: dict(enumerate(s.values()))),
+        "whole numbers": source(lambda s: {k: v.long() for k, v in s.items()}),
+    }
+    for what, damage in damages.items():
+        yield Case("weights", what, ("import-weights", "{}/wrn.pth", *imported()), "", damage)
+    for what, options in {
+        "std 0": {"std": "0,1,1"},
+        "std below 0": {"std": "-1,1,1"},
+        "std nan": {"std": "nan,1,1"},
+        "std inf": {"std": "inf,1,1"},
+        "mean nan": {"mean": "nan,0,0"},
+        "mean of four": {"mean": "0,0,0,0"},
+        "an unknown set": {"id-set": "cifar11"},
+        "a set that leads out": {"id-set": "../x"},
+        "an unknown network": {"network": "resnet"},
+        "classes of another set": {"classes": "100"},
+        "a training of nobody": {"training": "../x"},
+        "an unknown profile": {"profile": "none"},
+    }.items():
+        yield Case("weights", what, ("import-weights", "{}/wrn.pth", *imported(**options)), "")
+    yield Case("weights", "not there", ("import-weights", "{}/none.pth", *imported()), "none.pth")
+
+
+def flip_last(path: str) -> Callable[[Path], None]:
+    """Another byte in the largest member, whose sum is as it was."""
+
+    def damage(world: Path) -> None:
+        with zipfile.ZipFile(world / path) as archive:
+            largest = max(archive.infolist(), key=lambda member: member.file_size)
+        held = bytearray((world / path).read_bytes())
+        held[largest.header_offset + 300 + largest.file_size // 2] ^= 0x40
+        (world / path).write_bytes(held)
+
+    return damage
+
+
+def places() -> Iterator[Case]:
+    """Where things are written and looked for."""
+    outputs = {
+        "a folder": ("{}/images", "is a folder"),
+        "the present folder": (".", "is a folder"),
+        "below a file": ("{}/wrn.pth/a", "cannot write|is a folder|Not a directory"),
+        "below a device": ("/dev/null/a", "cannot write|Not a directory"),
+        "where nothing can be made": ("/proc/none/a", "cannot write"),
+        "a name too long": ("{}/" + "n" * 300, "cannot write|too long"),
+    }
+    for what, (output, told) in outputs.items():
+        yield Case("places", f"sheet: {what}", ("data", "sheet", "cifar10", "-o", output), told)
+        yield Case("places", f"run: {what}", ("run", "{}/ok.ipynb", "-o", output), told)
+    yield Case("places", "run: the page itself", ("run", "{}/ok.ipynb", "-o", "{}/ok.ipynb"), "the page itself")
+    train = ("train", "--profile", "tiny", "--network", "mlp-8x2", "--id-set", ID)
+    for what, where in (("a file", "{}/wrn.pth"), ("below a device", "/dev/null"), ("unwritable", "/proc/none")):
+        yield Case(
+            "places", f"results {what}: train", train, "wrn.pth|/dev/null|/proc/none", env={"ODINLIB_RESULTS": where}
+        )
+        yield Case("places", f"results {what}: seal", SEAL, "", env={"ODINLIB_RESULTS": where})
+        yield Case("places", f"results {what}: verify", VERIFY, "", env={"ODINLIB_RESULTS": where})
+        yield Case(
+            "places",
+            f"results {what}: clean",
+            ("clean", "--profile", "tiny"),
+            "",
+            env={"ODINLIB_RESULTS": where},
+            status=0,
+        )
+        prepare_own = ("data", "prepare", "images_folder", "--name", "own", "--source", "{}/images")
+        yield Case("places", f"data {what}: prepare", prepare_own, "", env={"ODINLIB_DATA": where})
+        yield Case("places", f"data {what}: status", ("data", "status"), "", env={"ODINLIB_DATA": where}, status=0)
+    yield Case(
+        "places",
+        "an unknown engine",
+        ("respond", "--profile", "tiny", *CHOSEN),
+        "ODINLIB_ENGINE is",
+        lambda w: (w / RESPONSES).unlink(),
+        env={"ODINLIB_ENGINE": "quick"},
+    )
+    for what in ("seal", "train", "respond", "sheet"):
+        words = {
+            "seal": SEAL,
+            "train": train,
+            "respond": ("respond", "--profile", "tiny", *CHOSEN),
+            "sheet": ("data", "sheet", "cifar10", "-o", "{}/a.png"),
+        }
+        damage = (lambda w: (w / f"{TABLE}.csv").unlink()) if what == "seal" else (lambda w: (w / RESPONSES).unlink())
+        yield Case(
+            "full disk",
+            f"{what}: files of at most 1 kB",
+            words[what],
+            "cannot write|no space|too large",
+            damage,
+            env={"LIMIT": "1000"},
+        )
+        yield Case("full disk", f"{what}: a full disk", words[what], "no space left", damage, env={"FULL": "1"})
+
+
+def pages() -> Iterator[Case]:
+    """Notebooks that are run."""
+    run = ("run", "{}/page.ipynb", "-o", "{}/out.ipynb", "-q")
+    texts = {
+        "empty": "",
+        "text": "text",
+        "null": "null",
+        "a list": "[]",
+        "no cells": "{}",
+        "cells null": '{"cells": null}',
+        "cells of numbers": '{"cells": [1]}',
+        "a cell of nothing": '{"cells": [{}]}',
+        "a cell without a source": '{"cells": [{"cell_type": "code", "metadata": {"tags": ["parameters"]}}]}',
+        "nested deeply": "[" * 100_000,
+        "not UTF-8": b"\xff\xfe{",
+    }
+    for what, text in texts.items():
+        yield Case("pages", what, run, "is not a notebook|is damaged", write("page.ipynb", text))
+    yield Case("pages", "a folder", run, "is a folder|is not a notebook", lambda w: (w / "page.ipynb").mkdir())
+    yield Case("pages", "a pipe", run, "pipe", replaced("page.ipynb", "pipe"))
+    yield Case(
+        "pages", "parameters that are computed", run, "not plain literals", lambda w: page("page", w, ["import os"])
+    )
+    yield Case(
+        "pages",
+        "of another kernel",
+        run,
+        "kernel",
+        lambda w: (w / "page.ipynb").write_text(page("page", w, []).read_text().replace("python3", "none-such")),
+        slow=True,
+    )
+    cells = {
+        "a cell that raises": ("1 / 0", "ZeroDivisionError"),
+        "a cell that cannot be read": ("f(", "SyntaxError"),
+        "a cell that ends its kernel": ("import os; os._exit(3)", "kernel died"),
+        "a cell that wants 10 TB": ("bytes(10**13)", "memory|MemoryError"),
+        "a cell that raises a long line": ("raise ValueError('x\\n' * 5000)", "ValueError"),
+    }
+    for what, (source, told) in cells.items():
+        yield Case("pages", what, run, told, lambda w, source=source: page("page", w, [], [source]), slow=True)
+    yield Case(
+        "pages",
+        "no error, a long temporary folder",
+        run,
+        "out.ipynb",
+        lambda w: page("page", w, [], ["1"]),
+        status=0,
+        env={"TMPDIR": "{}/" + "t" * 90},
+        slow=True,
+    )
+
+
+def cases() -> list[Case]:
+    """All of them."""
+    return [*typed(), *files(), *sets(), *weights(), *places(), *pages()]
+
+
+# --- Running one ------------------------------------------------------------------------------------------------------
+
+
+class Waits(BaseException):
+    """It took too long."""
+
+
+def outcome(case: Case, made: Path, folder: Path) -> tuple[str, str]:
+    """What a case came to, one of `OUTCOMES`, and what was said."""
+    shutil.copytree(made, folder, symlinks=True)
+    case.damage(folder)
+
+    def fill(word: str) -> str:
+        return word.replace("{}", str(folder))
+
+    before, start = listing(folder), Path.cwd()
+    env = {"ODINLIB_RESULTS": f"{folder}/results", "ODINLIB_DATA": f"{folder}/data", "ODINLIB_CACHE": f"{folder}.cache"}
+    env |= {name: fill(value) for name, value in case.env.items()}
+    if "TMPDIR" in case.env:
+        Path(env["TMPDIR"]).mkdir()
+        before = listing(folder)
+    temporary = set(Path(tempfile.gettempdir()).glob("odin-*.log"))
+    raw = None
+    os.chdir(folder)
+    try:
+        with limited(case.env), variables(env):
+            status, out, err, raw = run(tuple(map(fill, case.words)))
+    except Waits:
+        return "waits", ""
+    finally:
+        os.chdir(start)
+    for log in set(Path(tempfile.gettempdir()).glob("odin-*.log")) - temporary:
+        raw = raw or "a log"
+        log.unlink()
+    lines = [line for line in err.splitlines() if line.strip()]
+    said = raw or (lines[-1] if lines else out.strip().splitlines()[-1] if out.strip() else "")
+    if list(folder.rglob("ran")) or (start / "ran").exists():
+        return "executed", said
+    if raw is not None or "Traceback" in err:
+        return "raw", said
+    if status == 0 != case.status:
+        return "accepted wrongly", said
+    if status != case.status or not re.search(case.told, said):
+        return "wrong line", f"[{status}] {said}"
+    shown = [line for line in lines if not re.match(r"waiting for |without |Usage: |Try |.*\d+%\|", line)]
+    if case.status and (len(shown) > 1 + (case.words[0] == "respond") or not all(map(str.isprintable, lines))):
+        return "wrong line", " | ".join(lines)
+    left = [path for path in listing(folder) - before if not allowed(case, path)]
+    return ("left files", f"{said} {left}") if left else ("right", said)
+
+
+def allowed(case: Case, path: str) -> bool:
+    """What may be there afterwards: what was whole before it failed, and what a page that failed had come to."""
+    own = path.endswith((".npz", ".json", ".csv", ".failed.ipynb", ".safetensors", ".checkpoint"))
+    finished = own and "/." not in path and ".shards" not in path
+    return (
+        "__pycache__" in path
+        or (case.status == 0)
+        or (finished and case.words[0] in ("respond", "seal", "run", "train"))
+    )
+
+
+def listing(folder: Path) -> set[str]:
+    return {path.as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+def run(words: tuple[str, ...]) -> tuple[int, str, str, str | None]:
+    """Status, stdout, stderr and the exception that came through, of `odin WORDS` in this process."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Waits
+
+    previous = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(SECONDS)
+    try:
+        if words[0] == "READ":
+            try:
+                return 0, str(READS[words[1]]()), "", None
+            except Exception as error:
+                raw = None if "UserError" in [base.__name__ for base in type(error).__mro__] else repr(error)
+                return 1, "", f"error: {error}", raw
+        done = CliRunner().invoke(cli.main, list(words))
+        raised = done.exception
+        if isinstance(raised, Waits):
+            raise raised
+        raw = None if raised is None or isinstance(raised, SystemExit) else repr(raised)
+        return done.exit_code, done.stdout, done.stderr, raw
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+@contextlib.contextmanager
+def limited(env: dict[str, str]) -> Iterator[None]:
+    """While this lasts: files of at most so many bytes, or a disk that is full when what was written is flushed."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    sync = os.fsync
+    if "LIMIT" in env:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (int(env["LIMIT"]), limits[1]))
+    if "FULL" in env:
+        os.fsync = lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        os.fsync = sync
+
+
+@contextlib.contextmanager
+def variables(env: dict[str, str]) -> Iterator[None]:
+    before = dict(os.environ)
+    os.environ.update(env)
+    tempfile.tempdir = None
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        tempfile.tempdir = None
+
+
+def main(words: list[str]) -> int:
+    """Run the cases that have one of these words, print those that were not right, and the table."""
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    chosen = [case for case in cases() if not words or any(word in f"{case.kind} {case.name}" for word in words)]
+    counts: dict[str, Counter[str]] = {}
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="bad-") as folder:
+        made = make_world(Path(folder) / "made")
+        for index, case in enumerate(chosen):
+            world = Path(folder) / f"w{index}"
+            came, said = outcome(case, made, world)
+            shutil.rmtree(world, ignore_errors=True)
+            counts.setdefault(case.kind, Counter())[came] += 1
+            if came != "right" or "-v" in sys.argv:
+                print(f"{came}: {case.kind}: {case.name}: {ascii(said)[:300]}", flush=True)
+    total = sum(counts.values(), Counter())
+    print("\t".join(["kind", "cases", *OUTCOMES]))
+    for kind, found in {**counts, "all": total}.items():
+        print("\t".join([kind, str(sum(found.values())), *(str(found[one]) for one in OUTCOMES)]))
+    print(f"{time.monotonic() - began:.0f} s")
+    return int(total["right"] != len(chosen))
+
+
+if __name__ == "__main__":
+    sys.exit(main([word for word in sys.argv[1:] if not word.startswith("-")]))
