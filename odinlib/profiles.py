@@ -170,7 +170,7 @@ PAPER = Profile(
     ood_sets={
         "cifar10": _PAPER_OOD,
         "cifar100": _PAPER_OOD,
-        "cifar80": (*_PAPER_OOD, "cifar20"),
+        "cifar80": ("cifar20", *_PAPER_OOD),
         "mnist": ("omniglot", "notmnist", "cifar10-bw", "gaussian", "uniform"),
     },
     grey_network="mlp-256x3",
@@ -216,7 +216,7 @@ DEMO = Profile(
     ood_sets={
         "shapes10": _DEMO_OOD,
         "shapes20": _DEMO_OOD,
-        "shapes16": (*_DEMO_OOD, "shapes4"),
+        "shapes16": ("shapes4", *_DEMO_OOD),
         "digits": ("strokes", "letters", "shapes10-bw", "gaussian", "uniform"),
     },
     grey_network="mlp-256x3",

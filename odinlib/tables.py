@@ -310,7 +310,8 @@ def setting_table(profile: Profile, name: str, parameter: str) -> Styler:
         parameter: `epsilon` or `temperature`.
     """
     rows: dict[str, dict[str, str]] = {}
-    for id_set in profile.id_sets:
+    first, *others = profile.id_sets
+    for id_set in (first, *others[1:], *others[:1]):  # CIFAR-10, CIFAR-80, CIFAR-100, as the paper has them here
         for ood_set in profile.ood_sets[id_set]:
             key = (profile.paper_name(name), profile.paper_name(id_set), profile.paper_name(ood_set))
             printed = reference.lookup(*key, "odin", parameter)
@@ -335,6 +336,14 @@ def transfer_table(profile: Profile, name: str, compared: pd.DataFrame) -> Style
     """
     number = {0: 10, 1: 11}.get(profile.networks.index(name) if name in profile.networks else -1)
     rows: dict[str, dict[str, str]] = {}
+    printed_order = list(reference.table(number).ood_set.unique()) if number else []
+
+    def place(names: pd.Series) -> pd.Series:
+        """Where the paper has a set in these tables, which is not where Table 2 has it; others stay behind."""
+        roles = names.map(profile.paper_name)
+        return roles.map(lambda role: printed_order.index(role) if role in printed_order else len(printed_order))
+
+    compared = compared.sort_values(["ood_set", "tuning_set"], key=place, kind="stable")
     for row in compared.to_dict("records"):
         network, id_set, ood_set, tuning_set = (
             profile.paper_name(n) for n in (name, row["id_set"], row["ood_set"], row["tuning_set"])
