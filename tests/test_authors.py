@@ -14,6 +14,7 @@ from checkpoints import checkpoint
 
 from odinlib import datasets, experiments, metrics, odin, profiles, reference
 from odinlib.datasets import prepared
+from odinlib.errors import Missing
 from odinlib.networks import weights
 from odinlib.networks.fast import fast
 
@@ -93,6 +94,22 @@ def test_the_papers_areas_for_isun_weigh_both_kinds_of_image_alike():
             assert 100 * balanced[metric].item() == pytest.approx(printed, abs=0.1)
             if method == "baseline":
                 assert abs(100 * plain[metric].item() - printed) > 0.35
+
+
+def test_the_papers_own_setting_is_one_method_among_others():
+    of = profiles.configure("paper", resamples=2).trained("densenet-bc-100-12", "cifar10")
+    rows = experiments.detection(of, "tinyimagenet-crop", experiments.STATED).set_index(["method", "metric"])
+    assert rows.value["baseline", "fpr"] == pytest.approx(34.7, abs=0.05)
+    assert rows.value["stated", "fpr"] == pytest.approx(4.3, abs=0.05)
+    assert (rows.temperature["stated", "fpr"], rows.epsilon["stated", "fpr"]) == (1000, 0.0014)
+    found = {("n", "i", "o"): rows.reset_index()}
+    joined = experiments.joined(found, {("n", "i", "o"): rows.reset_index().query("method == 'baseline'")})
+    assert len(joined) == len(rows)  # the baseline, measured twice, stands there once
+    crops = experiments.stated(of, "lsun-crop")
+    assert (crops.temperature, crops.epsilon) == (1000.0, 0.0)
+    assert experiments.stated(of, "tinyimagenet-crop-inner") is None
+    with pytest.raises(Missing, match="the paper prints no T and epsilon"):
+        experiments.setting(of, "cifar100", "stated")
 
 
 # --- With the authors' network and images -----------------------------------------------------------------------------

@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from odinlib import artefacts, experiments, metrics, odin, store, trained
+from odinlib import artefacts, datasets, experiments, metrics, odin, store, trained
 from odinlib.errors import Missing
 from odinlib.networks.fast import fast
 from odinlib.profiles import Trained
@@ -97,7 +97,7 @@ def path(of: Trained, ood_set: str) -> Path:
 
 def _measured(of: Trained, ood_set: str) -> Iterator[dict[str, object]]:
     for key, reading in READINGS.items():
-        if reading.variant and not ood_set.endswith("-crop"):
+        if reading.variant and ood_set + reading.variant not in datasets.names():
             continue
         network = copy.deepcopy(trained.network(of))
         reading.change(network)
