@@ -32,10 +32,19 @@ def network(of: Trained) -> nn.Module:
     """
     if not path(of).exists():
         _train(of)
-    recipe, found = header(of).get("recipe"), card(of).get("recipe")
-    if found is not None and found != json.loads(json.dumps(recipe)):
+    found = card(of).get("recipe")
+    if found is not None and _whole(found) != _whole(header(of).get("recipe")):
         raise artefacts.Refused(f"{path(of)} was trained with another recipe", remedy="delete it and run again")
     return _network(path(of), path(of).stat().st_mtime_ns, of.profile.device)
+
+
+def _whole(recipe: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A recipe as JSON has it. A card that is older than one of its entries was made with that entry's default."""
+    defaults = {
+        one.name: one.default for one in dataclasses.fields(training.Recipe) if one.default != dataclasses.MISSING
+    }
+    whole: dict[str, Any] | None = recipe and json.loads(json.dumps({**defaults, **recipe}))
+    return whole
 
 
 def trainings(profile: Profile, network: str, id_set: str) -> list[Trained]:
@@ -121,17 +130,16 @@ def _train(of: Trained) -> None:
 
 def _train_now(of: Trained, train_set: datasets.ImageSet, test_set: datasets.ImageSet) -> None:
     profile, where = of.profile, path(of)
-    pixels = train_set.images.astype(np.float64) / 255
+    recipe, pixels = profile.recipe(of.network), train_set.images.astype(np.float64) / 255
     made = networks.build(
         of.network,
         len(train_set.classes),
         channels=train_set.shape[2],
         size=train_set.shape[0],
-        mean=tuple(pixels.mean((0, 1, 2))),
-        std=tuple(pixels.std((0, 1, 2))),
+        mean=tuple(pixels.mean((0, 1, 2))) if recipe.normalise else None,
+        std=tuple(pixels.std((0, 1, 2))) if recipe.normalise else None,
         seed=profile.seed,
     )
-    recipe = profile.recipe(of.network)
     start = time.perf_counter()
     checkpoint = _checkpoint(of)
     training.train(made, train_set, recipe, seed=profile.seed, checkpoint=checkpoint, device=profile.device)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from odinlib import artefacts, experiments, profiles, store, trained
-from odinlib.errors import Missing
+from odinlib.errors import Missing, UserError
 from odinlib.networks import train as training
 from odinlib.networks import weights
 
@@ -106,3 +106,25 @@ def test_two_jobs_train_a_network_once(tiny):
     left = {path.name for path in (tiny.folder / "networks").iterdir()}
     assert left == {f"{NET}_{ID}_seed0{suffix}" for suffix in (".safetensors", ".json")}
     assert store.responses(tiny.trained(NET, ID), ID).logits.shape == (60, 10)
+
+
+def test_a_recipe_may_leave_pixels_as_they_are(tiny):
+    recipes = {"mlp": dataclasses.replace(tiny.recipe(NET), normalise=False)}
+    plain = trained.network(dataclasses.replace(tiny, recipes=recipes).trained(NET, ID))
+    usual = trained.network(tiny.trained(NET, ID))
+    assert (plain.mean == 0).all() and (plain.std == 1).all()
+    assert (usual.mean > 0).all() and (usual.std < 1).all()
+
+
+def test_a_card_from_before_an_entry_of_the_recipe_had_its_default(tiny):
+    of = tiny.trained(NET, ID)
+    trained.network(of)
+    card = trained.path(of).with_suffix(".json")
+    told = json.loads(card.read_text())
+    del told["recipe"]["normalise"]
+    card.write_text(json.dumps(told))
+    assert trained.network(of) is not None
+    told["recipe"]["normalise"] = False
+    card.write_text(json.dumps(told))
+    with pytest.raises(UserError, match="was trained with another recipe"):
+        trained.network(of)

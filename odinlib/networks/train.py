@@ -64,6 +64,7 @@ class Recipe:
     nesterov: bool = True
     padding: int = 4  # black pixels on each side, before a random crop to the old size
     flip: bool = True  # left to right, every other image
+    normalise: bool = True  # pixels, by the mean and the deviation of the training set
     precision: str = "float32"  # or "bfloat16", by autocast
     compile: bool = False  # torch.compile: soon worth its wait on a GPU, not on a CPU
 
@@ -103,6 +104,7 @@ PAPER_RECIPES: dict[str, Recipe] = {
         optimiser="adam",
         padding=0,
         flip=False,
+        normalise=False,
     ),
 }
 
