@@ -123,6 +123,11 @@ def _train(of: Trained) -> None:
         raise Missing(f"{where} is not recorded", remedy=f"`odin train {options}` makes it, where the images are")
     devices.device(profile.device)  # what is wrong is told now, and not after hours
     train_set, test_set = (datasets.load(of.id_set, split) for split in ("train", "test"))
+    if training.rank() > 0:  # under torchrun: they train together, and the first one saves
+        _train_now(of, train_set, test_set)
+        while not where.exists():
+            time.sleep(0.1)
+        return
     with artefacts.locked(where):
         if not where.exists():  # another process may have trained it meanwhile
             _train_now(of, train_set, test_set)
@@ -143,6 +148,8 @@ def _train_now(of: Trained, train_set: datasets.ImageSet, test_set: datasets.Ima
     start = time.perf_counter()
     checkpoint = _checkpoint(of)
     training.train(made, train_set, recipe, seed=profile.seed, checkpoint=checkpoint, device=profile.device)
+    if training.rank() > 0:
+        return
     told = {
         "id_set": of.id_set,
         "training": of.training,

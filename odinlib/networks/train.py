@@ -148,8 +148,10 @@ def train(
         state = _State(network, optimiser, generator, _identity(network, image_set, recipe, seed, checkpoint))
         history = state.load(checkpoint)
         model: Any = torch.compile(network) if recipe.compile else network
+        # The last batch of an epoch may be smaller, and compiling for its size as well takes half a minute.
+        short: Any = network if recipe.compile and world == 1 else model
         if world > 1:
-            model = nn.parallel.DistributedDataParallel(model)
+            short = model = nn.parallel.DistributedDataParallel(model)
         # Images left over at an epoch's end that are fewer than the processes are left out.
         count = len(data) if len(data) % recipe.batch >= world else len(data) - len(data) % recipe.batch
         starts = range(0, count, recipe.batch)
@@ -158,7 +160,7 @@ def train(
             initial=len(history) * len(starts),
             desc=f"train {network.name}",
             unit="batch",
-            disable=not progress or rank > 0,
+            disable=not progress or rank > 0 or os.environ.get("TQDM_DISABLE", "") not in ("", "0"),
         )
         with bar:
             for epoch in range(len(history), recipe.epochs):
@@ -171,7 +173,7 @@ def train(
                     size = min(recipe.batch, count - at)
                     images, labels = data.batch(draws, slice(at + rank, at + size, world))
                     with torch.autocast(where.type, torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-                        logits = model(images)
+                        logits = (model if size == recipe.batch else short)(images)
                     losses = F.cross_entropy(logits.float(), labels, reduction="sum")
                     # DistributedDataParallel averages over processes, whose shares may differ by one image.
                     torch.autograd.backward(losses * world / size)
@@ -183,6 +185,8 @@ def train(
                 totals = torch.stack([loss_sum, correct])
                 if world > 1:
                     dist.all_reduce(totals)
+                    for statistic in network.buffers():  # each process has seen its own share; the first one's count
+                        dist.broadcast(statistic, 0)
                 loss, accurate = (totals / count).tolist()
                 if not math.isfinite(loss):
                     raise UserError(
@@ -333,6 +337,11 @@ def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         return torch.optim.Adam(network.parameters(), **common)
     nesterov = recipe.nesterov and recipe.momentum > 0
     return torch.optim.SGD(network.parameters(), momentum=recipe.momentum, nesterov=nesterov, **common)
+
+
+def rank() -> int:
+    """Which of the processes under torchrun this is; 0 where there is only one."""
+    return int(os.environ.get("RANK", 0))
 
 
 @contextlib.contextmanager
