@@ -26,8 +26,8 @@ def u1(logits: ArrayLike | Tensor) -> Tensor:
     >>> u1([[5.0, 3.0, 1.0]]).item()
     3.0
     """
-    gaps = _gaps(logits)
-    return gaps.sum(-1) / (gaps.shape[-1] - 1)
+    gaps, others = _gaps(logits)
+    return gaps.sum(-1) / others
 
 
 def u2(logits: ArrayLike | Tensor) -> Tensor:
@@ -36,8 +36,8 @@ def u2(logits: ArrayLike | Tensor) -> Tensor:
     >>> u2([[5.0, 3.0, 1.0]]).item()
     10.0
     """
-    gaps = _gaps(logits)
-    return gaps.square().sum(-1) / (gaps.shape[-1] - 1)
+    gaps, others = _gaps(logits)
+    return gaps.square().sum(-1) / others
 
 
 def gap_range(logits: ArrayLike | Tensor) -> Tensor:
@@ -65,12 +65,20 @@ def output_variance(u1: np.ndarray, u2: np.ndarray, classes: int) -> np.ndarray:
     return share * u2 - (share * u1) ** 2
 
 
-def _gaps(logits: ArrayLike | Tensor) -> Tensor:
-    """f_y - f_i for all i [..., K] in float64; the gap of y itself is 0 and adds nothing to a sum."""
-    outputs = devices.double(torch.as_tensor(logits))
+def _gaps(logits: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
+    """f_y - f_i for all i [..., K] in float64, and how many other classes there are [...].
+
+    The gap of y itself is 0 and adds nothing to a sum; nor does a class that is switched off (a logit of minus
+    infinity), which is not counted either.
+    """
+    outputs = devices.double(logits)
     if outputs.ndim == 0 or outputs.shape[-1] < 2:
         raise UserError(f"logits have the shape {list(outputs.shape)}", expected="[..., K] with at least two classes")
-    return outputs.amax(-1, keepdim=True) - outputs
+    there = ~torch.isneginf(outputs)
+    others = there.sum(-1) - 1
+    if (others < 1).any():
+        raise UserError("all classes of an image but one are switched off", expected="at least two finite logits")
+    return torch.where(there, outputs.amax(-1, keepdim=True) - outputs, 0.0), others
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ PAPER_EPSILONS = tuple(i / 5000 for i in range(21))  # 21 evenly spaced values f
 # --- Equation 1: temperature scaling ----------------------------------------------------------------------------------
 
 
-def softmax_score(logits: Tensor, temperature: float | Tensor) -> Tensor:
+def softmax_score(logits: Tensor | ArrayLike, temperature: float | Tensor) -> Tensor:
     """The softmax score S(x; T), the largest softmax probability at temperature T (Equation 1).
 
     Args:
@@ -57,7 +57,7 @@ def softmax_score(logits: Tensor, temperature: float | Tensor) -> Tensor:
     return 1 / (1 + torch.exp(-gaps / temperatures[..., None]).sum(-1))
 
 
-def margin_score(logits: Tensor, temperature: float | Tensor) -> Tensor:
+def margin_score(logits: Tensor | ArrayLike, temperature: float | Tensor) -> Tensor:
     """The softmax score on the scale of the logits: g = T log[(K - 1) S / (1 - S)].
 
     With the gaps D_i = f_y - f_i this is -T log mean_i exp(-D_i / T), a soft minimum of the gaps: their minimum as T
@@ -82,19 +82,24 @@ def margin_score(logits: Tensor, temperature: float | Tensor) -> Tensor:
 
 def score_from_margin(margin: Tensor, temperature: float | Tensor, classes: int) -> Tensor:
     """The softmax score S whose margin score is given: S = 1 / [1 + (K - 1) exp(-g / T)]."""
-    temperatures = torch.as_tensor(temperature, dtype=torch.float64, device=margin.device)
-    return torch.sigmoid(margin.double() / temperatures - math.log(classes - 1))
+    check_number("classes", classes, at_least=2)
+    margins, temperatures = devices.double(margin), devices.double(temperature)
+    if not (temperatures > 0).all() or not torch.isfinite(temperatures).all():
+        raise UserError(f"temperature is {temperature}", expected="a number above 0")
+    return torch.sigmoid(margins / temperatures.to(margins.device) - math.log(classes - 1))
 
 
-def _gaps(logits: Tensor, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+def _gaps(logits: Tensor | ArrayLike, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
     """The gaps f_y - f_i in float64 [..., K], infinite at the predicted class y itself, and T in float64."""
     logits = devices.double(logits)
-    temperatures = torch.as_tensor(temperature, dtype=torch.float64, device=logits.device)
+    temperatures = devices.double(temperature).to(logits.device)
     if not (temperatures > 0).all() or not torch.isfinite(temperatures).all():
         raise UserError(f"temperature is {temperature}", expected="a number above 0")
     if logits.shape[-1] < 2:
         raise UserError(f"the network has {logits.shape[-1]} class", expected="at least two, to compare their outputs")
     largest, predicted = logits.max(-1, keepdim=True)
+    if torch.isneginf(largest).any():
+        raise UserError("all classes of an image are switched off (minus infinity)", expected="a finite logit")
     return (largest - logits).scatter(-1, predicted, math.inf), temperatures
 
 

@@ -185,3 +185,107 @@ def test_mistakes_are_told_in_one_line(call):
     with pytest.raises(UserError) as caught:
         call()
     assert "\n" not in str(caught.value)
+
+
+# --- Cancellation, binning and kinds of numbers -----------------------------------------------------------------------
+
+CROWDS = {
+    "bytes": image_sets(0, 40, 40)[0],
+    "floats": np.random.default_rng(0).random((40, 3, 32, 32)).astype(np.float32),
+    "a large mean": np.random.default_rng(1).normal(0, 1e-3, (40, 300)) + 0.7,
+    "dark frames": np.full((40, 8, 8), 3, np.uint8)
+    + np.random.default_rng(2).integers(0, 2, (40, 8, 8), dtype=np.uint8),
+    "two far clusters": np.concatenate([np.random.default_rng(3).random((20, 50)) * 1e-3 + at for at in (0, 0.9)]),
+    "equal images": np.tile(np.random.default_rng(4).random((4, 9)), (10, 1)),
+}
+
+
+@pytest.mark.parametrize("kind", CROWDS)
+def test_a_set_is_at_distance_zero_from_itself(kind):
+    """Exactly: and from itself in another order, and from itself taken twice."""
+    v = CROWDS[kind]
+    mixed = v[np.random.default_rng(5).permutation(len(v))]
+    for w in (v, v.copy(), mixed, np.concatenate([v, mixed])):
+        for distance in (discrepancy.energy_distance, lambda *s, **o: discrepancy.mmd(*s, sigma=0.5, **o)):
+            assert distance(v, w, estimator="biased") == 0
+            assert distance(v, w, estimator="biased", squared=False) == 0
+            assert distance(v, w, squared=False) == 0  # the unbiased square is at most 0 here
+
+
+@settings(deadline=None, max_examples=60)
+@given(sets, sets)
+def test_what_is_a_square_is_never_negative(v, w):
+    for distance in (lambda a, b, **o: discrepancy.mmd(a, b, sigma=0.5, **o), discrepancy.energy_distance):
+        assert distance(v, w, estimator="biased") >= 0 and distance(v, w, squared=False) >= 0
+        assert distance(v, w, estimator="biased") == pytest.approx(distance(w, v, estimator="biased"), abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", CROWDS)
+def test_distances_are_those_of_float64(kind):
+    v = CROWDS[kind]
+    unit = v / 255 if v.dtype == np.uint8 else v
+    w, unit_w = v[::2] // 2 if v.dtype == np.uint8 else v[::2] / 2, unit[::2] / 2
+    unit_w = w / 255 if w.dtype == np.uint8 else unit_w
+    for estimator in ESTIMATORS:
+        expected = brute(unit, unit_w, lambda d: -np.sqrt(d), estimator)
+        assert discrepancy.energy_distance(v, w, estimator=estimator) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+        expected = brute(unit, unit_w, lambda d: np.exp(-d / 0.5), estimator)
+        assert discrepancy.mmd(v, w, sigma=0.5, estimator=estimator) == pytest.approx(expected, rel=1e-5, abs=1e-9)
+
+
+@pytest.mark.parametrize("outlier", [255, 40])
+@pytest.mark.parametrize("seed", range(3))
+def test_an_outlier_does_not_blur_the_median(outlier, seed):
+    generator = np.random.default_rng(seed)
+    v, w = (generator.integers(0, 4, (40, 8, 8), dtype=np.uint8) for _ in range(2))
+    w = np.concatenate([w, np.full((1, 8, 8), outlier, np.uint8)])
+    flat = np.concatenate([v, w]).reshape(81, -1) / 255
+    squares = ((flat[:, None] - flat[None]) ** 2).sum(-1)[np.triu_indices(81, 1)]
+    assert discrepancy.median_distance(v, w) == pytest.approx(np.median(squares), rel=1e-6)
+    floats = (v / 255, w / 255)
+    assert discrepancy.median_distance(*floats) == pytest.approx(np.median(squares), rel=1e-6)
+
+
+def test_all_at_once_is_each_by_itself():
+    v, w = image_sets()
+    found = discrepancy.discrepancies(v, w)
+    assert found.median == discrepancy.median_distance(v, w, squared=False)
+    for estimator in ESTIMATORS:
+        assert found.mmd[estimator] == pytest.approx(discrepancy.mmd(v, w, estimator=estimator), rel=1e-12)
+        literal = discrepancy.mmd(v, w, sigma="median", estimator=estimator)
+        assert found.mmd_literal[estimator] == pytest.approx(literal, rel=1e-12)
+        assert found.energy[estimator] == pytest.approx(
+            discrepancy.energy_distance(v, w, estimator=estimator), rel=1e-12
+        )
+
+
+def test_arrays_of_every_kind_are_one_set():
+    v, w = image_sets()
+    expected = discrepancy.energy_distance(v, w)
+    turned = np.ascontiguousarray(v[::-1, :, ::-1])[::-1, :, ::-1]
+    for form in (
+        turned,
+        torch.from_numpy(v.copy()),
+        (v / 255).astype(">f8"),
+        torch.from_numpy(v / 255).requires_grad_(),
+    ):
+        assert discrepancy.energy_distance(form, w) == pytest.approx(expected, rel=1e-6)
+    wide = (v.astype(np.uint16) * 257).astype(">u2")
+    assert discrepancy.energy_distance(wide, w) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "wrong", [lambda v: v.astype(np.int64), lambda v: v.astype(np.float32), lambda v: v * 1j, lambda v: v.astype(str)]
+)
+def test_pixels_in_other_units_are_told(wrong):
+    v, w = image_sets()
+    for call in (
+        discrepancy.energy_distance,
+        discrepancy.mmd,
+        discrepancy.median_distance,
+        discrepancy.permutation_test,
+    ):
+        for pair in ((wrong(v), w), (v, wrong(w))):
+            with pytest.raises(UserError) as caught:
+                call(*pair)
+            assert "\n" not in str(caught.value)

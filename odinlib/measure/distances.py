@@ -81,20 +81,18 @@ def distance(
         if id_set == ood_set:
             order = splits.draw("random", id_set, profile.seed).order(len(v))
             v, w = v[order[: len(v) // 2]], v[order[len(v) // 2 :]]
-        median = discrepancy.median_distance(v, w, squared=False, pixels=pixels)
-        mmd = functools.partial(discrepancy.mmd, v, w, sigma=median / math.sqrt(2), pixels=pixels)
-        energy = functools.partial(discrepancy.energy_distance, v, w, pixels=pixels)
+        apart = discrepancy.discrepancies(v, w, pixels=pixels)
         test = functools.partial(
             discrepancy.permutation_test, v, w, permutations=permutations, subsample=subsample, seed=profile.seed
         )
         on_mmd, on_energy = test("mmd"), test("energy")
         found = Distance(
-            mmd_squared=mmd(),
-            mmd_squared_biased=mmd(estimator="biased"),
-            mmd_squared_literal=mmd(sigma=math.sqrt(median / 2)),
-            energy_squared=energy(),
-            energy_squared_biased=energy(estimator="biased"),
-            median=median,
+            mmd_squared=apart.mmd["unbiased"],
+            mmd_squared_biased=apart.mmd["biased"],
+            mmd_squared_literal=apart.mmd_literal["unbiased"],
+            energy_squared=apart.energy["unbiased"],
+            energy_squared_biased=apart.energy["biased"],
+            median=apart.median,
             mmd_p=on_mmd.p_value,
             energy_p=on_energy.p_value,
             tested=min(on_mmd.images),

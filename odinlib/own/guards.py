@@ -1,6 +1,7 @@
 """Doubts: what goes wrong in silence when a detector is fitted, each told in one line with what was measured."""
 
 import inspect
+import math
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,8 +80,8 @@ def outputs(logits: Tensor) -> None:
 
 def few(images: int, accepted: int, tpr: float) -> None:
     """Doubt a threshold that too few images were there for, which accepts `accepted` of `images`."""
-    wanted = 100 if tpr == 1 else int(-(-_FEW // max(1 - tpr, 1e-9)))
-    if images >= wanted or (tpr == 1 and images >= 100):
+    wanted = 100 if tpr == 1 else math.ceil(_FEW / (1 - tpr) - 1e-6)
+    if images >= wanted:
         return
     low, high = accepted_share(images, accepted)
     doubt(

@@ -18,7 +18,9 @@ Images = Any  #: what `stream` takes
 _NAMES = ("pixel_values", "images", "image", "img", "x")  # of images in a dictionary
 _LABELS = ("labels", "label", "targets", "y")
 _KIND = "a tensor or an array [N, C, H, W], a data set, a DataLoader, or batches of such images"
-_RANGES = {torch.uint8: 255, torch.uint16: 65535, torch.bool: 1}
+
+#: What whole numbers are divided by to lie in [0, 1].
+RANGES = {torch.uint8: 255, torch.uint16: 65535, torch.bool: 1}
 
 
 class Batch(NamedTuple):
@@ -165,8 +167,8 @@ def _labels(labels: Any, count: int) -> Tensor | None:
 def _scaled(images: Any) -> Tensor:
     """A batch as float32 or float64 in [0, 1], and no tensor of a caller's `inference_mode`."""
     tensor = devices.tensor(images).detach()
-    if tensor.dtype in _RANGES:
-        return tensor.to(torch.float32) / _RANGES[tensor.dtype]
+    if tensor.dtype in RANGES:
+        return tensor.to(torch.float32) / RANGES[tensor.dtype]
     if not tensor.is_floating_point():
         raise UserError(f"images are {str(tensor.dtype).removeprefix('torch.')}", expected="floats in [0, 1], or uint8")
     tensor = tensor if tensor.dtype == torch.float64 else tensor.float()

@@ -192,7 +192,9 @@ def _stated(transforms: Any) -> tuple[list[float], list[float]] | None:
         if all(isinstance(value, Tensor | Sequence | np.ndarray) and not isinstance(value, str) for value in values):
             mean, std = ([float(number) for number in np.ravel(value)] for value in values)
             return (mean, std) if mean and std else None
-    parts = transforms if isinstance(transforms, list | tuple) else getattr(transforms, "transforms", ())
+    parts = (
+        transforms if isinstance(transforms, list | tuple | nn.Sequential) else getattr(transforms, "transforms", ())
+    )
     return next((found for found in map(_stated, parts) if found is not None), None)
 
 
