@@ -105,7 +105,7 @@ def run(page: Path, parameter: tuple[tuple[str, str], ...], output: Path | None,
     from odinlib.book import execution, parameters
 
     output = output or Path("build/runs") / page.name
-    given = {name: parameters.parse(value) for name, value in parameter}
+    given = parameters.of_command_line(page, parameter)
     execution.execute(page, output, given, progress=not quiet)
     click.echo(output)
 

@@ -18,13 +18,13 @@ from IPython.display import Markdown, display
 
 from odinlib import artefacts
 from odinlib.book import parameters
-from odinlib.book.parameters import Rule, number, one_of
+from odinlib.book.parameters import Rule, number, one_of, text
 from odinlib.errors import Missing, UserError, check_choice, need
 
 if TYPE_CHECKING:
     from odinlib.profiles import Profile
 
-__all__ = ["banner", "begin", "note_missing", "number", "one_of", "provenance", "show", "tell"]
+__all__ = ["banner", "begin", "note_missing", "number", "one_of", "provenance", "show", "tell", "text"]
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _started = time.perf_counter()

@@ -7,6 +7,7 @@ ranges of those that are its own.
 
 import ast
 import difflib
+import functools
 import json
 import re
 import shlex
@@ -41,7 +42,19 @@ def number(**bounds: float) -> Rule:
     def check_value(name: str, value: Any) -> Any:
         return check_number(name, value, **bounds)
 
+    check_value.number = True  # type: ignore[attr-defined]
     return check_value
+
+
+def text(name: str, value: Any) -> Any:
+    """The rule of free text, such as the name of a folder. Of `2024` papermill's `-p` makes a number; it is taken back.
+
+    >>> check({"folder": None}, {"folder": 2024}, {"folder": text})
+    {'folder': '2024'}
+    """
+    if not isinstance(value, str):
+        raise UserError(f"{name} is {value!r}", expected="text", remedy=f"papermill takes it as -r {name} TEXT")
+    return value
 
 
 def one_of(choices: Iterable[str]) -> Rule:
@@ -55,8 +68,9 @@ def check(
 ) -> dict[str, Any]:
     """Every declared parameter with its value: the given one, or its default.
 
-    A whole number will do for a number, and text that reads as a list for a list: papermill's `-p` gives text only.
-    Where the default is None, so will None.
+    A whole number will do for a number, and text that reads as a list for a list: papermill's `-p` gives text only. So
+    will `1e-3`, which YAML takes for text, wherever a number is; and a whole number where a page of its own has text,
+    as the name of a folder. Where the default is None, so will None.
 
     Args:
         declared: names and defaults.
@@ -91,6 +105,12 @@ def _checked(name: str, value: Any, default: Any, rule: Rule | None) -> Any:
         return None
     if isinstance(value, str) and kind in (list, dict) and _is_a(kind, found := _read(value)):
         value = found
+    if rule is text and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if _is_number(name, kind, default, rule):
+        value = [_number(one) for one in value] if isinstance(value, list | tuple) else _number(value)
+        if kind is int and isinstance(value, float) and value.is_integer():
+            value = int(value)
     if kind in _NAMES and not _is_a(kind, value):
         remedy = None
         if kind in (list, dict) and not isinstance(value, list | dict):
@@ -104,6 +124,21 @@ def _checked(name: str, value: Any, default: Any, rule: Rule | None) -> Any:
         for one in several:
             rule(name, one)
     return value
+
+
+_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _is_number(name: str, kind: Any, default: Any, rule: Rule | None) -> bool:
+    """Whether a parameter is a number, or a list of numbers."""
+    items = [default, *default] if isinstance(default, list | tuple) else [default]
+    numbers = any(isinstance(one, int | float) and not isinstance(one, bool) for one in items)
+    return kind in (int, float) or numbers or getattr(rule, "number", False) or _field_item(name) in (int, float)
+
+
+def _number(value: Any) -> Any:
+    """The number that text with an exponent means; anything else as it is."""
+    return float(value) if isinstance(value, str) and _EXPONENT.fullmatch(value) else value
 
 
 def _read(text: str) -> Any:
@@ -186,24 +221,84 @@ def _value(node: ast.expr) -> Any:
 def parse(text: str) -> Any:
     """A value as typed on the command line: a number, True, False, None, a list or mapping in YAML, or else text.
 
-    >>> [parse(text) for text in ("10", "1e-3", "None", "[wrn-16-2, 1e-3]", "demo")]
-    [10, 0.001, None, ['wrn-16-2', 0.001], 'demo']
+    Of YAML's own scalars only those are anything but text: no dates, no octal numbers, no `no` for False.
+
+    >>> [parse(text) for text in ("10", "1e-3", "None", "[wrn-16-2, 1e-3]", "demo", "2024-05-01", "{a: [no, 010]}")]
+    [10, 0.001, None, ['wrn-16-2', 0.001], 'demo', '2024-05-01', {'a': ['no', 10]}]
     """
     import yaml
 
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    if text == "None":
-        return None
     try:
-        found = yaml.safe_load(text)
-        # YAML takes 1e-3 for text.
-        return [parse(one) if isinstance(one, str) else one for one in found] if isinstance(found, list) else found
-    except yaml.YAMLError as error:
-        raise UserError(f"cannot read the value {text!r}", expected="a literal, or a list as in '[a, b]'") from error
+        found = yaml.load(text, _loader())  # a SafeLoader, which makes no objects
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        if text.lstrip()[:1] in ("[", "{", "!", "&", "*"):
+            raise UserError(
+                f"cannot read the value {text!r}", expected="a literal, or a list as in '[a, b]'"
+            ) from error
+        return text
+    return found if not isinstance(found, str) and (text.strip() or found is not None) else text
+
+
+@functools.cache
+def _loader() -> Any:
+    """A loader of YAML whose scalars are those of a command line."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
+
+    kinds: dict[str, tuple[str, Callable[[str], Any]]] = {
+        "null": (r"None|null", lambda text: None),
+        "bool": (r"True|False|true|false", lambda text: text.lower() == "true"),
+        "int": (r"[-+]?\d+", int),
+        "float": (rf"{_EXPONENT.pattern}|[-+]?(?:\d+\.\d*|\.\d+|inf|nan|\.inf|\.nan)", _float),
+    }
+    for name, (pattern, read) in kinds.items():
+        tag = f"tag:yaml.org,2002:{name}"
+        Loader.add_implicit_resolver(tag, re.compile(rf"^(?:{pattern})$"), None)
+        Loader.add_constructor(tag, lambda loader, node, read=read: read(node.value))
+    return Loader
+
+
+def _float(text: str) -> float:
+    """A float of Python's or YAML's, which writes `.inf` and `.nan`."""
+    return float(re.sub(r"\.(?=inf|nan)", "", text))
+
+
+def of_command_line(notebook: str | Path, given: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Parameters as typed after `-p`, read by what the page declares: text stays text, `2024` and `1e3` too.
+
+    Raises:
+        UserError: there is no such notebook, or a value cannot be read.
+    """
+    texts = _texts(Path(notebook))
+    is_text = {name: name in texts or _field_kind(name) is str for name, _ in given}
+    return {name: value if is_text[name] and value != "None" else parse(value) for name, value in given}
+
+
+def _texts(path: Path) -> set[str]:
+    """The parameters that a page names as text, in its call of `page.begin`."""
+    found = set()
+    for cell in code_cells(path):
+        source = "".join(cell["source"])
+        if "begin(" not in source:
+            continue
+        try:
+            calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+        except SyntaxError:
+            continue
+        for call in calls:
+            match call.func:
+                case ast.Attribute(attr="begin"):
+                    found |= {word.arg for word in call.keywords if word.arg and _is_text(word.value)}
+                case ast.Attribute(value=ast.Name("dict"), attr="fromkeys") if _is_text(call.args[-1]):
+                    found |= set(ast.literal_eval(call.args[0]))
+    return found
+
+
+def _is_text(node: ast.expr) -> bool:
+    name = node.attr if isinstance(node, ast.Attribute) else getattr(node, "id", None)
+    return name in ("str", "text")
 
 
 def options(given: Mapping[str, Any]) -> list[str]:
@@ -249,6 +344,19 @@ def _field_kind(name: str) -> type | None:
     while many is not None and typing.get_args(many):
         many = [part for part in typing.get_args(many) if part is not Ellipsis][-1]
     return _kind(many)
+
+
+def _field_item(name: str) -> type | None:
+    """The type of one entry of the profile's field `name`, where it is a list."""
+    from odinlib import profiles
+
+    hint = typing.get_type_hints(profiles.Profile).get(name)
+    if isinstance(hint, types.UnionType):
+        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
+    if typing.get_origin(hint) is not tuple:
+        return None
+    item = typing.get_args(hint)[0]
+    return item if isinstance(item, type) else None
 
 
 def _kind(annotation: Any) -> type | None:

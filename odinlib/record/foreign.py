@@ -59,8 +59,8 @@ def import_weights(
         found = weights.load_weights(path)[1]
         if found.get("source_sha256") != card["source_sha256"]:
             raise UserError(f"{path} is there already", remedy="delete it, and with it all that was computed from it")
-        known = weights.digits(network.mean), weights.digits(network.std)
-        if (found["normalisation"]["mean"], found["normalisation"]["std"]) == known:
+        stated = weights.digits(network.mean), weights.digits(network.std)
+        if (found["normalisation"]["mean"], found["normalisation"]["std"]) == stated:
             return path, found
         raise UserError(f"{path} was imported with another mean or std", remedy="delete it first")
     try:
