@@ -48,8 +48,10 @@ def gap_range(logits: ArrayLike | Tensor) -> Tensor:
     >>> gap_range([[5.0, 3.0, 1.0]]).item()
     2.0
     """
-    gaps = _gaps(logits).sort(-1).values
-    return gaps[..., -1] - gaps[..., 1]
+    gaps, others = _gaps(logits)
+    gaps = gaps.sort(-1).values  # y's own first, and those of classes that are switched off
+    least = gaps.gather(-1, (gaps.shape[-1] - others)[..., None]).squeeze(-1)
+    return gaps[..., -1] - least
 
 
 def output_variance(u1: np.ndarray, u2: np.ndarray, classes: int) -> np.ndarray:

@@ -30,6 +30,7 @@ NOT_RECORDED = "<small>not recorded</small>"
 MARKS = {
     **{"reproduced": "✓", "near": "≈", "differs": "✗", "other weights": "≠", "holds": "✓", "fails": "✗"},
     **{"same direction": "↗", "other direction": "↘", "not comparable": "·", "not recorded": "–"},
+    **{scorecard.PARTLY: "◐", scorecard.UNDECIDED: "–"},
 }
 
 
@@ -450,9 +451,9 @@ def _pair_cell(block: pd.DataFrame, metric: str, methods: Sequence[str]) -> str:
     printed = [block.paper["baseline"], block.paper.iloc[-1]]
     paper = f"{printed[0]} / {printed[1]}" if printed[0] is not None else "–"
     verdicts = [block.verdict[method] for method in methods if method in block.index]
-    judged = dict.fromkeys(marked(found) for found in verdicts if found not in ("not comparable", "not in the paper"))
-    lines = [_unbroken(" / ".join(ours)), _small(_unbroken(paper))]
-    return "<br>".join([*lines, *([_small(_unbroken(" / ".join(judged)))] if judged else [])])
+    judged = [marked(found) for found in verdicts if found not in ("not comparable", "not in the paper")]
+    judged = judged[:1] if len(set(judged)) == 1 else judged  # else one for each method, in the order of the values
+    return "<br>".join([_unbroken(" / ".join(ours)), *(_small(_unbroken(line)) for line in (paper, *judged))])
 
 
 def _jobs(profile: Profile) -> list[tuple[str, str]]:

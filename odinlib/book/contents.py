@@ -4,22 +4,26 @@ From the executed pages come the page *Figures and tables*, the numbers of each 
 the first page. Nothing is measured here.
 """
 
+import ast
 import html
+import inspect
 import io
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from odinlib import reference
+from odinlib import datasets, names, odin, reference, tables
 from odinlib.book import folding
+from odinlib.measure import scorecard
+from odinlib.profiles import Profile
 from odinlib.tables import marked
 
 #: From best to worst; what else a verdict may be called follows.
-GRADES = ("holds", "reproduced", "near", "same direction", "in part", "fails", "differs", "other direction")
+GRADES = ("holds", "reproduced", scorecard.PARTLY, "near", "same direction", "fails", "differs", "other direction")
 #: Tables whose numbers are compared one by one.
 COMPARED = ("2", "3", "12")
 _NUMBER = re.compile(r"(figure|table)-(\d+|[gG])$")
@@ -108,7 +112,7 @@ def title(notebook: Mapping[str, Any]) -> str:
     return ""
 
 
-def scorecard(pages: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
+def claims_of(pages: Mapping[str, dict[str, Any]]) -> pd.DataFrame:
     """The paper's claims and their verdicts, as the executed page of Section 7 has them; empty where it has none."""
     for notebook in pages.values():
         for _, text in folding.texts(notebook, "text/csv"):
@@ -228,7 +232,7 @@ def coverage(found: Sequence[Artefact], claims: pd.DataFrame, base: str = "../")
     rows = []
     if len(claims):
         counts = in_order({str(k): int(v) for k, v in claims.verdict.value_counts().items()})
-        missing = counts.pop("not recorded", 0)
+        missing = counts.pop(scorecard.UNDECIDED, 0)
         rows.append(("The paper's claims", "notebooks/07-conclusions.html", counts, missing))
     for one in found:
         counts = one.verdicts()
@@ -256,3 +260,87 @@ def _bar(base: str, label: str, link: str, counts: Mapping[str, int], missing: i
         f'<div class="verdict"><p><a href="{base}{link}">{html.escape(label)}</a>: {total} in all: {words}.</p>'
         f'<div class="bar" aria-hidden="true">{parts}</div></div>'
     )
+
+
+# --- The first page ---------------------------------------------------------------------------------------------------
+
+
+def answer(found: Sequence[Artefact], claims: pd.DataFrame, profile: Profile) -> str:
+    """What the paper claims, what is found, what differs and why: the beginning of the first page, in MyST."""
+    blocks = [_headline(found, profile), coverage(found, claims, base=""), *_differences(found, claims, profile)]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def method() -> str:
+    """Both equations beside their lines in `odinlib/odin.py`, in MyST."""
+    equations: dict[Callable[..., Any], tuple[str, str]] = {
+        odin.softmax_score: (r"S(x; T) = \max_i \frac{\exp(f_i(x) / T)}{\sum_j \exp(f_j(x) / T)}", "eq-1"),
+        odin.perturb: (r"\tilde{x} = x - \varepsilon \, \mathrm{sign}(-\nabla_x \log S(x; T))", "eq-2"),
+    }
+    blocks = []
+    for function, (formula, label) in equations.items():
+        blocks.append(
+            f"{{eq}}`{label}` and its lines in `odinlib/odin.py`, `{function.__name__}`:\n\n"
+            f"$$\n{formula}\n$$\n\n```python\n{_body(function)}\n```"
+        )
+    return "\n\n".join(blocks) + "\n"
+
+
+def _body(function: Callable[..., Any]) -> str:
+    """A function's lines without its docstring and its checks."""
+    tree = ast.parse(inspect.getsource(function)).body[0]
+    assert isinstance(tree, ast.FunctionDef)
+    lines = [ast.unparse(line) for line in tree.body[1:]]
+    return "\n".join(line for line in lines if not line.startswith("check_"))
+
+
+def _headline(found: Sequence[Artefact], profile: Profile) -> str:
+    """Both false positive rates of the paper's abstract, and ours of what has their role here."""
+    table = next((one.frame() for one in found if one.name == "table-2" and one.numbers), None)
+    if table is None or table.empty:
+        return ""
+    first = table.iloc[0]
+    rows = table[(table.metric == "fpr") & (table[list(_PAIR)] == first[list(_PAIR)]).all(axis=1)].set_index("method")
+    method = "stated" if "stated" in rows.index else "odin"
+    base, ours = rows.loc["baseline"], rows.loc[method]
+    setting = "the paper's setting" if method == "stated" else "a setting chosen here"
+    told = (
+        f"With **{names.network_title(first.network)}** trained on {datasets.title(first.id_set)}, "
+        f"{base.value:.1f} % of the images of {datasets.title(first.ood_set)} pass the usual softmax score where 95 % "
+        f"of the familiar ones do, and **{ours.value:.1f} %** pass ODIN at {setting}, T = {ours.temperature:g} and "
+        f"ε = {ours.epsilon:g}"
+    )
+    if pd.isna(base.paper):
+        return f"{told}."
+    verdicts = dict.fromkeys([marked(base.verdict), marked(ours.verdict)])
+    return f"{told}. The paper prints {base.paper:g} and {ours.paper:g} %: {', '.join(verdicts)}."
+
+
+def _differences(found: Sequence[Artefact], claims: pd.DataFrame, profile: Profile) -> list[str]:
+    """In three lines: what does not come out, whose networks and images these are, what is not recorded."""
+    lines = []
+    failing = list(claims[claims.verdict == scorecard.FAILS].claim)
+    if failing:
+        listed = "; ".join(f"“{claim}”" for claim in failing[:2])
+        more = f", and {len(failing) - 2} more" if len(failing) > 2 else ""
+        lines.append(f"* **What does not hold here:** {listed}{more} ([why](notebooks/07-conclusions.ipynb)).")
+    table = next((one.frame() for one in found if one.name == "table-2" and one.numbers), None)
+    if table is not None and (table.verdict == "differs").any():
+        where = table[table.verdict == "differs"].groupby(["id_set", "ood_set"], sort=False).size()
+        pairs = [f"{datasets.title(a)} against {datasets.title(b)} ({n})" for (a, b), n in where.nlargest(3).items()]
+        lines.append(
+            f"* **Where Table 2's numbers differ most:** {names.listed(pairs)}; "
+            "[how the images were made](notebooks/released.ipynb) and "
+            "[which setting was chosen](notebooks/H-additional-discussions.ipynb) explain what is explained."
+        )
+    whose = tables.differences(profile)
+    stand_ins = "networks and images only stand for the paper's, and only directions are compared"
+    own = "networks and images are those that the paper's authors released, wherever they did"
+    told = " ".join(whose) or (stand_ins if profile.compute else own)
+    lines.append(
+        f"* **Whose they are:** {told.rstrip('.')}; [what is recorded, cell by cell](notebooks/coverage.ipynb)."
+    )
+    return ["\n".join(lines)]
+
+
+_PAIR = ("network", "id_set", "ood_set")

@@ -194,14 +194,15 @@ def _made_pages(kind: str, pages: Mapping[str, dict[str, Any]], tool: dict[str, 
     from odinlib import profiles
 
     profile = profiles.get(KINDS[kind][0])
-    artefacts, claims = contents.artefacts(pages), contents.scorecard(pages)
+    artefacts, claims = contents.artefacts(pages), contents.claims_of(pages)
     source = f"Made with the profile *{profile.name}*: {profile.title}" + (
         "." if profile.compute else ", read from the record that comes with this book."
     )
     return {
         "pages/figures.md": contents.index_page(artefacts, claims, source),
         "pages/explorer.md": EXPLORER_PAGE + f"```{{raw}} html\n{explorer.place(tool, '../')}\n```\n",
-        "data/answer.md": contents.coverage(artefacts, claims, base="") + "\n",
+        "data/answer.md": contents.answer(artefacts, claims, profile),
+        "data/method.md": contents.method(),
     }
 
 
