@@ -36,11 +36,14 @@ _UNFINISHED = re.compile(r"(^|/)\.|\.shards/|\.checkpoint$")
 
 
 def detections(profile: Profile) -> pd.DataFrame:
-    """Tables 2, 3 and 12: the rows of `experiments.detection` for every recorded pair."""
+    """Tables 2, 3 and 12: the rows of `experiments.detection` for every recorded pair, ODIN's tuned and as printed."""
     networks = experiments.networks(profile)
     pairs = [(of.network, of.id_set, ood_set) for of in networks for ood_set in profile.ood_sets[of.id_set]]
     pairs = list(dict.fromkeys([*pairs, *experiments.near_pairs(profile)]))
-    return experiments.joined(experiments.detections(profile, pairs))
+    printed = [pair for pair in pairs if experiments.stated(profile.trained(*pair[:2]), pair[2])]
+    return experiments.joined(
+        experiments.detections(profile, pairs), experiments.detections(profile, printed, experiments.STATED)
+    )
 
 
 def distances(profile: Profile) -> pd.DataFrame:
