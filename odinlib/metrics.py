@@ -138,6 +138,7 @@ def roc_curve(scores_in: Scores, scores_out: Scores) -> tuple[Tensor, Tensor]:
 
     def corners(above: Tensor, from_it: Tensor, count: int) -> Tensor:
         pairs = torch.stack([count - above, count - from_it], dim=-1).double().flip(-2).flatten(-2) / count
+        pairs = pairs.cummax(-1).values  # of equal scores, the later ones stay where the first came to
         return torch.nn.functional.pad(torch.nn.functional.pad(pairs, (0, 1), value=1.0), (1, 0))
 
     return corners(counts.out_upto_in, counts.out_below_in, m), corners(in_upto_in, counts.in_below_in, n)

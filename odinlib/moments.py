@@ -27,7 +27,7 @@ def u1(logits: ArrayLike | Tensor) -> Tensor:
     3.0
     """
     gaps, others = _gaps(logits)
-    return gaps.sum(-1) / others
+    return gaps.sum(-1) / others.sum(-1)
 
 
 def u2(logits: ArrayLike | Tensor) -> Tensor:
@@ -37,7 +37,7 @@ def u2(logits: ArrayLike | Tensor) -> Tensor:
     10.0
     """
     gaps, others = _gaps(logits)
-    return gaps.square().sum(-1) / others
+    return gaps.square().sum(-1) / others.sum(-1)
 
 
 def gap_range(logits: ArrayLike | Tensor) -> Tensor:
@@ -49,9 +49,7 @@ def gap_range(logits: ArrayLike | Tensor) -> Tensor:
     2.0
     """
     gaps, others = _gaps(logits)
-    gaps = gaps.sort(-1).values  # y's own first, and those of classes that are switched off
-    least = gaps.gather(-1, (gaps.shape[-1] - others)[..., None]).squeeze(-1)
-    return gaps[..., -1] - least
+    return gaps.amax(-1) - torch.where(others, gaps, torch.inf).amin(-1)
 
 
 def output_variance(u1: np.ndarray, u2: np.ndarray, classes: int) -> np.ndarray:
@@ -63,24 +61,26 @@ def output_variance(u1: np.ndarray, u2: np.ndarray, classes: int) -> np.ndarray:
     >>> output_variance(np.array([3.0]), np.array([10.0]), 3).round(6)  # of the outputs 5, 3 and 1
     array([2.666667])
     """
+    check_number("classes", classes, at_least=2)
     share = (classes - 1) / classes
     return share * u2 - (share * u1) ** 2
 
 
 def _gaps(logits: ArrayLike | Tensor) -> tuple[Tensor, Tensor]:
-    """f_y - f_i for all i [..., K] in float64, and how many other classes there are [...].
+    """f_y - f_i for all i [..., K] in float64, and which of them are of other classes than y [..., K].
 
     The gap of y itself is 0 and adds nothing to a sum; nor does a class that is switched off (a logit of minus
-    infinity), which is not counted either.
+    infinity), which is not among the others either.
     """
     outputs = devices.double(logits)
     if outputs.ndim == 0 or outputs.shape[-1] < 2:
         raise UserError(f"logits have the shape {list(outputs.shape)}", expected="[..., K] with at least two classes")
+    largest, predicted = outputs.max(-1, keepdim=True)
     there = ~torch.isneginf(outputs)
-    others = there.sum(-1) - 1
-    if (others < 1).any():
+    others = there.scatter(-1, predicted, False)
+    if not others.any(-1).all():
         raise UserError("all classes of an image but one are switched off", expected="at least two finite logits")
-    return torch.where(there, outputs.amax(-1, keepdim=True) - outputs, 0.0), others
+    return torch.where(there, largest - outputs, 0.0), others
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,10 @@ def perturbation_remainder(
         epsilons: magnitudes above 0 in pixel units, at least two [B].
         temperature: T, of the score and of its gradient.
     """
-    if len(set(epsilons)) < 2:
-        raise UserError(f"epsilons are {list(epsilons)}", expected="at least two different values above 0")
     for epsilon in epsilons:
         check_number("epsilon", epsilon, above=0)
+    if len(set(epsilons)) < 2:
+        raise UserError(f"epsilons are {list(epsilons)}", expected="at least two different values above 0")
     where = devices.of(network)
     where = where if devices.has_float64(where) else torch.device("cpu")
     exact, images = copy.deepcopy(network).to(where).double().eval(), images.to(where).double()

@@ -119,6 +119,8 @@ def input_gradients(network: nn.Module, images: Tensor, temperatures: Sequence[f
     Returns:
         A gradient [N, C, H, W] for each temperature, and the clean logits [N, K].
     """
+    for temperature in temperatures:
+        check_number("temperature", temperature, above=0)
     if not temperatures:  # nothing to differentiate: one forward pass that keeps nothing
         with torch.no_grad():
             return [], network(images)
@@ -291,7 +293,7 @@ def _not_finite(images: Tensor, scores: Tensor) -> UserError:
 
 
 def tune(
-    scores_in: Tensor, scores_out: Tensor, temperatures: Sequence[float], epsilons: Sequence[float], tpr: float = 0.95
+    scores_in: Tensor, scores_out: Tensor, temperatures: ArrayLike, epsilons: ArrayLike, tpr: float = 0.95
 ) -> Setting:
     """The setting of the grid with the least FPR at `tpr` on held-out images (Section 4.4).
 
@@ -304,12 +306,16 @@ def tune(
         epsilons: [B]
         tpr: the true positive rate.
     """
+    temperatures, epsilons = check_grid(temperatures, epsilons)
     fpr = metrics.fpr_at_tpr(scores_in, scores_out, tpr)
+    if fpr.shape != (len(temperatures), len(epsilons)):
+        what = f"scores are of {list(fpr.shape)} settings"
+        raise UserError(what, expected=f"{[len(temperatures), len(epsilons)]}, one for each T and epsilon")
     a, b = (fpr == fpr.min()).nonzero(as_tuple=True)  # of the settings with the least
     area = metrics.auroc(scores_in[a, b], scores_out[a, b])
     best = zip((-area).tolist(), b.tolist(), a.tolist(), strict=True)
     _, epsilon, temperature = min((worse, epsilons[j], temperatures[i]) for worse, j, i in best)
-    return Setting(float(temperature), float(epsilon), fpr.min().item())
+    return Setting(temperature, epsilon, fpr.min().item())
 
 
 def check_grid(temperatures: ArrayLike, epsilons: ArrayLike) -> tuple[list[float], list[float]]:
@@ -332,7 +338,8 @@ def batches(
 ) -> Iterator[Tensor]:
     """`images` in parts that suit the network's device, each there, computed with exactly while it is in use."""
     where = devices.of(network)
-    parts = images.split(batch or devices.images_per_pass(where))
+    size = devices.images_per_pass(where) if batch is None else check_number("batch", batch, at_least=1)
+    parts = images.split(int(size))
     with devices.exact(where):
         for part in tqdm(parts, desc=progress, unit="batch", leave=False, disable=progress is None):
             yield devices.usable(part.to(where))

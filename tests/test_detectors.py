@@ -51,6 +51,7 @@ SCORES = {
     "GEN of 2": lambda z: detectors.generalised_entropy(z, 0.5, 2),
     "U1": moments.u1,
     "U2": moments.u2,
+    "range of the gaps": moments.gap_range,
 }
 
 

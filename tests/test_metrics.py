@@ -207,3 +207,73 @@ def test_balanced_precision_of_resampled_images_is_that_of_the_images_drawn():
         alone = metrics.evaluate(inside[chosen_in[row]], outside[chosen_out[row]], balanced=True)
         for name in metrics.METRICS:
             assert found[name][row].item() == pytest.approx(alone[name].item(), abs=1e-6), name
+
+
+# --- The curve and the number, and kinds of arrays --------------------------------------------------------------------
+
+few_values = st.lists(st.sampled_from([0.0, 1.0, 2.0, 2.5]), min_size=1, max_size=12)
+any_values = st.lists(st.floats(-5, 5, width=16), min_size=1, max_size=12)
+
+
+@given(st.one_of(few_values, any_values), st.one_of(few_values, any_values))
+def test_the_area_under_the_roc_curve_is_auroc(inside, outside):
+    """With all ties: within each kind and between them."""
+    fpr, tpr = metrics.roc_curve(torch.tensor(inside), torch.tensor(outside))
+    assert len(fpr) == len(tpr) == 2 * len(inside) + 2
+    assert (fpr[0], tpr[0], fpr[-1], tpr[-1]) == (0, 0, 1, 1)
+    assert (fpr.diff() >= 0).all() and (tpr.diff() >= 0).all()
+    area = torch.trapezoid(tpr, fpr).item()
+    assert area == pytest.approx(metrics.auroc(torch.tensor(inside), torch.tensor(outside)).item(), abs=1e-12)
+
+
+@given(st.one_of(few_values, any_values), st.one_of(few_values, any_values), st.booleans())
+def test_the_area_under_the_precision_recall_curve_is_the_average_precision(inside, outside, balanced):
+    inside, outside = torch.tensor(inside), torch.tensor(outside)
+    for number, pair in ((metrics.aupr_in, (inside, outside)), (metrics.aupr_out, (-outside, -inside))):
+        recall, precision = metrics.precision_recall_curve(*pair, balanced)
+        steps = torch.diff(recall, prepend=torch.zeros(1))
+        assert recall[-1] == 1 and (steps >= 0).all() and (precision > 0).all()
+        expected = number(inside, outside, balanced).item()
+        assert (steps * precision).sum().item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_the_curves_corners_are_scikit_learns():
+    inside, outside = torch.tensor([1.0, 2, 2, 3, 5]), torch.tensor([0.0, 2, 2, 4])
+    labels, scores = np.array([1] * 5 + [0] * 4), torch.cat([inside, outside]).numpy()
+    fprs, tprs, _ = sklearn_roc_curve(labels, scores, drop_intermediate=False)
+    corners = {(f, t) for f, t in zip(*(rate.tolist() for rate in metrics.roc_curve(inside, outside)), strict=True)}
+    assert {(f, t) for f, t in zip(fprs.tolist(), tprs.tolist(), strict=True)} <= corners
+
+
+def kinds_of_arrays(scores):
+    array = scores.numpy()
+    yield array
+    yield array.tolist()
+    yield array.astype(">f8")
+    yield array[::-1].copy()[::-1]
+    yield np.repeat(array, 2)[::2]
+    yield scores.clone().requires_grad_()
+    yield (scores.clone().requires_grad_() * 1.0).flip(0).flip(0)
+    yield scores.float()
+
+
+@pytest.mark.parametrize("which", range(8))
+def test_scores_may_be_arrays_of_every_kind(which):
+    inside = (torch.randn(50, generator=torch.Generator().manual_seed(0)).double() + 1).float().double()
+    outside = torch.randn(40, generator=torch.Generator().manual_seed(1))
+    expected = metrics.evaluate(inside, outside)
+    given = list(kinds_of_arrays(inside))[which], list(kinds_of_arrays(outside))[which]
+    assert {n: v.item() for n, v in metrics.evaluate(*given).items()} == {n: v.item() for n, v in expected.items()}
+    assert metrics.threshold_at_tpr(given[0]) == metrics.threshold_at_tpr(inside)
+    drawn, known = metrics.bootstrap(*given, resamples=3), metrics.bootstrap(inside, outside, resamples=3)
+    assert all(torch.equal(drawn[name], known[name]) for name in known)
+    assert metrics.interval(given[0]) == metrics.interval(inside)
+
+
+@pytest.mark.parametrize("wrong", [[], [np.nan], [np.inf, 1.0], ["a"], None, [1j], 3.0, [[]]])
+def test_what_are_no_scores_is_told(wrong):
+    for pair in ((wrong, [1.0, 2.0]), ([1.0, 2.0], wrong)):
+        for measure in (metrics.auroc, metrics.fpr_at_tpr, metrics.roc_curve, metrics.precision_recall_curve):
+            with pytest.raises(UserError) as caught:
+                measure(*pair)
+            assert "\n" not in str(caught.value)

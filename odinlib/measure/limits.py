@@ -128,6 +128,7 @@ def at_rest_from(logits_in: Tensor, logits_out: Tensor, tpr: float = 0.95) -> fl
     An image with a U1 above the threshold's is not passed once T > R^2 / 8 over the distance in U1, with R its own
     range; and none with a smaller U1 passes it once that holds with the range of the threshold's image. Equal U1 aside.
     """
+    check_number("tpr", tpr, above=0, at_most=1)
     both = torch.cat([logits_in, logits_out])
     u1, reach = moments.u1(both), moments.gap_range(both).square() / 8
     own = u1[: len(logits_in)]
@@ -152,6 +153,9 @@ def temperature_beyond(
         The temperature; None where the error still moves at the end of the grid.
     """
     low = high = limit_constant(logits_in, logits_out, tpr)
+    check_number("within", within, at_least=0)
+    for temperature in temperatures:
+        check_number("temperature", temperature, above=0)
     found = None
     for temperature in sorted(temperatures, reverse=True):
         error = detection_error(logits_in, logits_out, temperature, tpr)
