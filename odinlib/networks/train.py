@@ -39,6 +39,7 @@ from tqdm import tqdm
 from odinlib import devices
 from odinlib.artefacts import write_atomically
 from odinlib.errors import UserError, check_choice, check_number, reading
+from odinlib.networks import checkpoints
 from odinlib.networks.classifier import Classifier
 
 if TYPE_CHECKING:
@@ -280,6 +281,8 @@ class _State:
             return []
         remedy = "delete it to train anew"
         with reading(path, remedy):
+            if checkpoints.kind(path) != checkpoints.CHECKPOINT:  # TorchScript, which torch.load would run
+                raise ValueError("it is no checkpoint")
             with zipfile.ZipFile(path) as archive:
                 if (damaged := archive.testzip()) is not None:  # which torch.load does not look at
                     raise ValueError(f"the sum of {damaged} is wrong")
