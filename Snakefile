@@ -28,7 +28,7 @@ DONE = f"{RESULTS}/{{profile}}/.jobs/{{network}}+{{id_set}}"  # that a job is do
 # What a job is made of. Snakemake goes by times, and a copy may be newer than it says; so each job has, as a parameter,
 # one digest of the contents of these.
 TRAINING, RESPONDING = graph.reached(["odinlib.trained"]), graph.reached(["odinlib.record.respond"])
-FRAME = ["_config.yml", *(f"odinlib/book/{name}.py" for name in ("layout", "folding", "contents", "explorer"))]
+FRAME = ["_config.yml", *(f"odinlib/book/{name}.py" for name in ("layout", "folding", "contents", "explorer", "library"))]
 for folder in ("book", "book/_ext", "book/_explorer", "book/_static"):
     FRAME += [str(path) for path in sorted(Path(folder).glob("*.*"))]
 GPU = int(config.get("gpu", 0))

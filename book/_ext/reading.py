@@ -32,10 +32,12 @@ THEME = {
         '<summary aria-label="Pages of this part"><span class="toctree-toggle">'
     ),
 }
+#: The name that a screen reader says has to hold what is to be read on the button.
+SEARCH_BUTTON = re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"')
 #: Small files that are asked for as one, in this order.
 STYLES = (r"mystnb\.\w+\.css", r"sphinx-design\.min\.css", r"copybutton\.css", r"odin\.css")
 SCRIPTS = (r"doctools\.js", r"sphinx_highlight\.js", r"clipboard\.min\.js", r"copybutton\.js")
-_EMPTY_HEADER = re.compile(r'<th( class="blank[^"]*")\s*>&nbsp;</th>')
+_EMPTY_HEADER = re.compile(r'<th( class="(?:blank|index_name)[^"]*")\s*>(?:&nbsp;|\s)*</th>')
 _IDENTITY = re.compile(r' id="T_[^"]*"')
 _NUMBERED = re.compile(r"(figure|table)-(\d+[a-z]?|G)$", re.IGNORECASE)
 _THEME_TABLE = re.compile(r'(<div class="pst-scrollable-table-container")>')
@@ -168,6 +170,7 @@ def lighter(path: Path, root: Path) -> None:
     search = path.name == "search.html"
     for name in (*UNUSED, *(() if search else ONLY_SEARCH)):
         text = re.sub(rf'\s*<(script|link)[^>]*"[^"]*{re.escape(name)}[^"]*"[^>]*>(</script>)?', "", text)
+    text = SEARCH_BUTTON.sub(r"\1", text)
     for theirs, ours in THEME.items():
         text = text.replace(theirs, ours)
     for kind, pattern, names in (

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from odinlib.book import contents, explorer, folding
+from odinlib.book import contents, explorer, folding, library
 from odinlib.book.parameters import declared
 
 #: For each kind of book, the profiles of its main pages and of its live pages.
@@ -201,6 +201,7 @@ def _made_pages(kind: str, pages: Mapping[str, dict[str, Any]], tool: dict[str, 
     return {
         "pages/figures.md": contents.index_page(artefacts, claims, source),
         "pages/explorer.md": EXPLORER_PAGE + f"```{{raw}} html\n{explorer.place(tool, '../')}\n```\n",
+        "pages/library.md": library.page(),
         "data/answer.md": contents.answer(artefacts, claims, profile),
         "data/method.md": contents.method(),
     }
