@@ -11,7 +11,7 @@ READY := .venv/ready
 unexport JUPYTER_PATH JUPYTER_PREFER_ENV_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book record demo paper test test-data slurm bench lint lock clean distclean
+.PHONY: help setup book record demo paper test test-data faults slurm bench lint lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,10 @@ test: $(READY) lint ## every check: style, types, library, notebooks, the built 
 
 test-data: $(READY) ## the tests on real data, on all images (ODINLIB_DATA=prepared sets, ODINLIB_CHECKPOINTS=folders of weights)
 	ODINLIB_TEST_ALL=1 $(BIN)/python -m pytest -m data $(ARGS)
+
+faults: $(READY) ## every bad input and KILLS kills of every command (500): minutes, and an hour
+	$(BIN)/python tests/bad_inputs.py
+	$(BIN)/python tests/kills.py $(or $(KILLS),500)
 
 slurm: $(READY) ## the Snakefile's jobs on a Slurm of one node, started for it (root on Debian)
 	tests/slurm.sh

@@ -215,10 +215,14 @@ def make(key: str, files: Sequence[RawFile], made: Mapping[Variant, Change], see
         seed: of the crops.
 
     Raises:
-        UserError: none of the files is a usable image, or they are the authors' released ones, which are ready.
+        UserError: none of the files is a usable image, or they are the authors' released ones, which are ready, or
+            somebody else's, by their size.
     """
     if next(iter(digests(list(files)).values())) in (entry.files for entry in RELEASED.values()):
         raise UserError("the images are those that the paper's authors released", remedy="add --published")
+    if all(pixels is not None and pixels.shape[:2] == (SIZE, SIZE) for pixels in _first(files)):
+        what = f"the images are {SIZE} x {SIZE} already: somebody has resized them, by a filter that nobody tells"
+        raise UserError(what, expected="the publisher's", remedy="`odin data prepare images_folder` takes any images")
     (decoder,) = {variant.decoder or variant.own_decoder for variant in made}
     changes = [_then(change, finished(variant)) for variant, change in made.items()]
     sets, kept = convert(files, "RGB", changes, key, decoder)
@@ -235,6 +239,10 @@ def make(key: str, files: Sequence[RawFile], made: Mapping[Variant, Change], see
             border=variant.border,
             skipped=len(files) - len(kept),
         )
+
+
+def _first(files: Sequence[RawFile], count: int = 20) -> list[np.ndarray | None]:
+    return [decode(file, "RGB") for file in files[:count]]
 
 
 def _then(first: Change, second: Change) -> Change:
