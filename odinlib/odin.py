@@ -497,21 +497,24 @@ class ODIN(Estimator):
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Scores and classes [A, B, N] of a stream, and the first few images of it."""
         size = int(self.batch or devices.images_per_pass(devices.of(network)))
-        scores: list[Tensor] = []
-        classes: list[Tensor] = []
+        kept: list[tuple[Tensor, Tensor]] = []
         few, right, labelled = torch.empty(0), 0, 0
         parts, total = stream(images, size, shape, network.channels()), parts_of(images, size)
         for part, labels in tqdm(parts, total=total, unit="batch", leave=False, disable=not self.progress):
-            if not scores:
+            if not kept:
                 few = part[:8].clone()
                 if shape is None:  # seen for the first time
                     with network.at_work():
                         guards.outputs(network.examine(part.to(devices.of(network))))
             found, predicted = sweep_and_classify(network, part, temperatures, epsilons, batch=size)
-            scores.append(found)
-            classes.append(predicted)
+            kept.append((found, predicted))
+            # Joined by twos: many small tensors among images that go would keep the heap from being given back.
+            while len(kept) > 1 and kept[-2][0].shape[-1] <= 2 * kept[-1][0].shape[-1]:
+                (scores, classes), (found, predicted) = kept[-2:]
+                kept[-2:] = [(torch.cat([scores, found], -1), torch.cat([classes, predicted], -1))]
             if labels is not None:
                 right, labelled = right + int((predicted[0, 0] == labels).sum()), labelled + len(labels)
         guards.still(network.still, network.broken, network.asked)
         guards.familiar(right, labelled, accuracy)
-        return torch.cat(scores, -1), torch.cat(classes, -1), few
+        scores, classes = (torch.cat(parts, -1) for parts in zip(*kept, strict=True))
+        return scores, classes, few

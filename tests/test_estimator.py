@@ -1,8 +1,10 @@
 """The detector as an estimator: settings and what is chosen, streams, the threshold's promise, and the file."""
 
 import json
+import os
 import pickle
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -415,3 +417,18 @@ def test_what_cannot_be_saved_or_loaded_is_told(tmp_path):
     one_line(lambda: ODIN.load(tmp_path, small()), "cannot be read")
     ODIN(small()).fit(X).save(tmp_path / "d.json")
     one_line(lambda: ODIN.load(tmp_path / "d.json", small().state_dict()), "state dict")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read off /proc")
+def test_what_a_stream_leaves_in_memory_does_not_grow_with_it():
+    """The heap too: small results that stay between images that go would keep it from being given back."""
+    small = nn.Sequential(nn.Conv2d(3, 4, 3, stride=8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 5)).eval()
+    detector = ODIN(small).fit(torch.rand(128, 3, 64, 64))
+
+    def megabytes():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+    detector.score_samples(torch.rand(64, 3, 64, 64) for _ in range(4))
+    before = megabytes()
+    scores = detector.score_samples(torch.rand(64, 3, 64, 64) for _ in range(40))
+    assert len(scores) == 2560 and megabytes() - before < 20
