@@ -510,8 +510,8 @@ class ODIN(Estimator):
             kept.append((found, predicted))
             # Joined by twos: many small tensors among images that go would keep the heap from being given back.
             while len(kept) > 1 and kept[-2][0].shape[-1] <= 2 * kept[-1][0].shape[-1]:
-                (scores, classes), (found, predicted) = kept[-2:]
-                kept[-2:] = [(torch.cat([scores, found], -1), torch.cat([classes, predicted], -1))]
+                before, last = kept[-2:]
+                kept[-2:] = [(torch.cat([before[0], last[0]], -1), torch.cat([before[1], last[1]], -1))]
             if labels is not None:
                 right, labelled = right + int((predicted[0, 0] == labels).sum()), labelled + len(labels)
         guards.still(network.still, network.broken, network.asked)
