@@ -246,3 +246,13 @@ def test_predictions_from_a_run(tiny, tiny_record):
     assert len(by_temperature) == len(by_epsilon) == 3
     for frame in (*by_temperature.values(), *by_epsilon.values()):
         assert frame.title.item().startswith("MLP") and np.isfinite(frame.select_dtypes("number")).all(axis=None)
+
+
+def test_what_stands_at_the_threshold_gives_the_prediction(tiny, tiny_record):
+    shutil.copytree(tiny_record, tiny.folder)
+    of = dataclasses.replace(tiny, compute=False).trained("mlp-16x1", "digits")
+    row = predictions.at_threshold(of, ["strokes"]).iloc[0]
+    expected = 100 * 0.0001 * row.density * (row.norm_out - row.norm_in)
+    assert row.by_epsilon == pytest.approx(expected) and row.density > 0
+    with pytest.raises(Missing, match="gradient norms at T = 5"):
+        predictions.at_threshold(of, ["strokes"], 5.0)

@@ -189,6 +189,50 @@ def perturbation_change(
     return _rows(of, ood_sets, moving, step).assign(epsilon=step)
 
 
+def at_threshold(of: Trained, ood_sets: Sequence[str], temperature: float = LARGE) -> pd.DataFrame:
+    """What stands at the threshold of the margin score, of unmoved images: all that the first order knows of a set.
+
+    Args:
+        of: the network.
+        ood_sets: a row each.
+        temperature: T, 1 or 1000.
+
+    Returns:
+        Columns ood_set, fpr (percent), density (of the foreign scores at the threshold), norm_in and norm_out (the mean
+        1-norm of the gradient of g there) and by_epsilon (the change of the FPR that they predict for a step of 0.0001,
+        in percentage points).
+    """
+    if temperature not in (1, LARGE):
+        told = f"gradient norms at T = {temperature:g} are not recorded"
+        raise Missing(told, expected=f"a temperature of 1 or {LARGE:g}")
+    setting = (float(temperature), 0.0)
+
+    def unmoved(images: str) -> tuple[np.ndarray, np.ndarray]:
+        indices = experiments.tested(of, images, [setting])
+        margin, clean = store.scores(of, images, [setting], indices)[0], store.clean(of, images, indices)
+        norm = clean.gradient_norm_1 if temperature == 1 else clean.gradient_norm_1000
+        return margin.numpy(), margin_norm(norm, margin, temperature, experiments.class_count(of))
+
+    inside, norms_in = unmoved(of.id_set)
+    at, rows = threshold(inside, of.profile.tpr), []
+    weight_in = _kernel(inside, at, 1.0)
+    for ood_set in ood_sets:
+        outside, norms_out = unmoved(ood_set)
+        weight_out = _kernel(outside, at, 1.0)
+        rate = slope(inside, outside, norms_in, norms_out, of.profile.tpr)
+        rows.append(
+            {
+                "ood_set": ood_set,
+                "fpr": 100 * float(np.mean(outside >= at)),
+                "density": float(weight_out.mean()),
+                "norm_in": float(np.average(norms_in, weights=weight_in)),
+                "norm_out": float(np.average(norms_out, weights=weight_out)) if weight_out.any() else math.nan,
+                "by_epsilon": 100 * 0.0001 * rate,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
 def margin_norm(norm: np.ndarray, margin: torch.Tensor, temperature: float, classes: int) -> np.ndarray:
     """The 1-norm of the gradient of the margin score g, from that of log S: T / (1 - S) times it.
 
