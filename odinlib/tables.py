@@ -323,7 +323,8 @@ def coverage_map(cells: pd.DataFrame) -> Styler:
         "metric": "",
         "method": "",
     }
-    return plain(shown.rename_axis(index=titles, columns=titles))
+    styler = plain(shown.rename_axis(index=titles, columns=titles))
+    return styler.format(str, escape=None)  # the marks, which hold nothing but the paper's numbers and our states
 
 
 def printed_in(table: str) -> str:

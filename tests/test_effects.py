@@ -52,6 +52,7 @@ def world(monkeypatch):
         epsilons=(0.0, 0.02, 0.05),
         fixed_epsilon=0.02,
         holdout=HOLDOUT,
+        split="random",
         tuning_sizes=(5, 15, 30),
         resamples=50,
     )

@@ -54,8 +54,8 @@ def modules(name: str) -> Iterator[str]:
 def public(module: str) -> list[str]:
     """The public functions and classes that a module defines itself and describes, in their order.
 
-    >>> public("odinlib.errors")[:2]
-    ['UserError', 'Missing']
+    >>> public("odinlib.compare")
+    ['verdict', 'is_the_papers', 'comparison', 'causes']
     """
     path = _PACKAGE.joinpath(*module.split(".")[1:])
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
