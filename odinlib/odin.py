@@ -324,6 +324,8 @@ def check_grid(temperatures: ArrayLike, epsilons: ArrayLike) -> tuple[list[float
     Raises:
         UserError: one is empty, or a value is out of range.
     """
+    if max(np.ndim(temperatures), np.ndim(epsilons)) > 1:
+        raise UserError("the grid holds lists of lists", expected="a list of temperatures and one of epsilons")
     temperatures, epsilons = (np.ravel(values).tolist() for values in (temperatures, epsilons))
     if len(temperatures) == 0 or len(epsilons) == 0:
         raise UserError("the grid is empty", expected="at least one temperature and one epsilon")
