@@ -78,7 +78,7 @@ def test_a_page_has_one_title_and_ends_with_what_made_it(path):
 def test_figures_and_tables_are_captioned_and_described(path):
     for cell in captioned(path):
         figure = cell.metadata["mystnb"]["figure"]
-        assert re.match(r"[a-z0-9-]+$", figure["name"]), figure
+        assert re.match(r"[a-z0-9]+(-[a-z0-9]+)+$", figure["name"]), figure
         assert len(figure["caption"]) > 10, figure["name"]
         if not figure.get("caption_before"):  # a picture
             alt = cell.metadata["mystnb"].get("image", {}).get("alt", "")

@@ -148,7 +148,7 @@ def margin_bracket(medians: pd.DataFrame) -> Figure:
 
     Args:
         medians: columns temperature and, as medians over images, shortfall (U1 - g), bracket (R^2 / 8T), second
-            (U2 / 2T, the width that Equation 3's own bounds leave), rest (|g - U1 + V / 2T|), rest_bound.
+            (U2 / 2T, the width that Equation 3's own bounds leave), rest (the size of g - U1 + V / 2T), rest_bound.
     """
     check_frames([medians], ["temperature", "shortfall", "bracket", "second", "rest", "rest_bound"])
     figure, axes = panels(1, 2, size=(3.9, 3.2))

@@ -116,7 +116,7 @@ def epsilon_slope(of: Trained, images: str, resamples: int = 200, seed: int = 0)
     """The derivative of the FPR by epsilon at 0, at the large temperature, from what is recorded at epsilon = 0.
 
     With g the margin score, a the threshold and q the density of g on the foreign set at a, to first order in epsilon
-    FPR'(0) = q(a) (E_Q[|∇g|_1 | g = a] - E_P[|∇g|_1 | g = a]), P being the in-distribution set and Q the foreign one:
+    FPR'(0) = q(a) (E_Q[N; g = a] - E_P[N; g = a]), N being the 1-norm of ∇g, P the in-distribution set and Q the other:
     a perturbation hurts at first where, at the threshold, foreign images have the steeper score. Densities and
     conditional means by a Gaussian kernel, of Silverman's width for the foreign scores.
 
@@ -133,7 +133,7 @@ def epsilon_slope(of: Trained, images: str, resamples: int = 200, seed: int = 0)
     count = experiments.class_count(of)
 
     def known(name: str) -> tuple[np.ndarray, np.ndarray]:
-        """g and |∇g|_1 of the test images: ∇g = T ∇log S / (1 - S)."""
+        """g and the 1-norm of ∇g of the test images: ∇g = T ∇log S / (1 - S)."""
         test = experiments.tested(of, name)
         margin = store.scores(of, name, [(temperature, 0.0)], test)[0].numpy()
         others = (count - 1) * np.exp(-margin / temperature)  # S = 1 / (1 + others)
