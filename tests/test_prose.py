@@ -10,7 +10,7 @@ import numpy
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Words of one's own that are made of two others.
-COMPOUND = {"overstatements", "overtakes", "scorecard", "torchrun"}
+COMPOUND = {"fromkeys", "imagefiles", "overstatements", "overtakes", "scorecard", "torchrun"}
 _WORD = re.compile(r"(?<![\w`./-])[A-Za-z][a-z]+(?![\w/=(-])")  # but not CamelCase, paths and calls
 
 

@@ -192,7 +192,7 @@ def _thumbnail(one: Artefact) -> str:
         rows = re.findall(r"<tr>.*?</tr>", one.table, re.DOTALL)[:7]
         small = re.sub(r' id="[^"]*"| rowspan="\d+"', "", "".join(rows)).replace("\n", " ")
         return (
-            f'```{{raw}} html\n<a class="thumbnail" href="{target}" aria-label="{one.title}">'
+            f'```{{raw}} html\n<a class="thumbnail" href="{target}"><span class="heard">{one.title}</span>'
             f'<span class="miniature" aria-hidden="true"><table class="dataframe">{small}</table></span></a>\n```\n'
         )
     return ""

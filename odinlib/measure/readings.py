@@ -80,7 +80,7 @@ def readings(of: Trained, ood_set: str) -> pd.DataFrame:
     where = path(of, ood_set)
     if not where.exists():
         if not of.profile.compute:
-            remedy = "the page on what was released makes them with `-p compute True`, where network and images are"
+            remedy = "`odinlib.measure.readings` makes them under a profile that computes, where network and images are"
             raise Missing(f"the readings of {ood_set} by {of.key} are not recorded", remedy=remedy)
         start = time.perf_counter()
         rows = list(_measured(of, ood_set))
