@@ -176,7 +176,7 @@ def test_a_page_is_light(visit, book, name):
     tab.wait_for_timeout(300)
     files = [Path(url.removeprefix("file://")) for url in seen if url.startswith("file://")]
     assert len(files) <= 30
-    assert sum(file.stat().st_size for file in files) < 2.5e6
+    assert sum(file.stat().st_size for file in files) < 3e6
 
 
 # --- Accessibility ----------------------------------------------------------------------------------------------------
