@@ -202,22 +202,11 @@ def at_threshold(of: Trained, ood_sets: Sequence[str], temperature: float = LARG
         1-norm of the gradient of g there) and by_epsilon (the change of the FPR that they predict for a step of 0.0001,
         in percentage points).
     """
-    if temperature not in (1, LARGE):
-        told = f"gradient norms at T = {temperature:g} are not recorded"
-        raise Missing(told, expected=f"a temperature of 1 or {LARGE:g}")
-    setting = (float(temperature), 0.0)
-
-    def unmoved(images: str) -> tuple[np.ndarray, np.ndarray]:
-        indices = experiments.tested(of, images, [setting])
-        margin, clean = store.scores(of, images, [setting], indices)[0], store.clean(of, images, indices)
-        norm = clean.gradient_norm_1 if temperature == 1 else clean.gradient_norm_1000
-        return margin.numpy(), margin_norm(norm, margin, temperature, experiments.class_count(of))
-
-    inside, norms_in = unmoved(of.id_set)
+    inside, norms_in = unmoved(of, of.id_set, temperature)
     at, rows = threshold(inside, of.profile.tpr), []
     weight_in = _kernel(inside, at, 1.0)
     for ood_set in ood_sets:
-        outside, norms_out = unmoved(ood_set)
+        outside, norms_out = unmoved(of, ood_set, temperature)
         weight_out = _kernel(outside, at, 1.0)
         rate = slope(inside, outside, norms_in, norms_out, of.profile.tpr)
         rows.append(
@@ -231,6 +220,22 @@ def at_threshold(of: Trained, ood_sets: Sequence[str], temperature: float = LARG
             }
         )
     return pd.DataFrame(rows)
+
+
+def unmoved(of: Trained, images: str, temperature: float = LARGE) -> tuple[np.ndarray, np.ndarray]:
+    """The margin scores g of a set's test images as they are, and the 1-norms of the gradients of g [n] each.
+
+    Raises:
+        Missing: they are not recorded, as at any T but 1 and 1000.
+    """
+    if temperature not in (1, LARGE):
+        told = f"gradient norms at T = {temperature:g} are not recorded"
+        raise Missing(told, expected=f"a temperature of 1 or {LARGE:g}")
+    setting = (float(temperature), 0.0)
+    indices = experiments.tested(of, images, [setting])
+    margin, clean = store.scores(of, images, [setting], indices)[0], store.clean(of, images, indices)
+    norm = clean.gradient_norm_1 if temperature == 1 else clean.gradient_norm_1000
+    return margin.numpy(), margin_norm(norm, margin, temperature, experiments.class_count(of))
 
 
 def margin_norm(norm: np.ndarray, margin: torch.Tensor, temperature: float, classes: int) -> np.ndarray:

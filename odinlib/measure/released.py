@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from odinlib import experiments, metrics, store
+from odinlib import experiments, metrics
+from odinlib.measure import predictions
 from odinlib.measure.mechanism import quantities
 from odinlib.profiles import Trained
 
@@ -115,10 +116,8 @@ def paired_shift(of: Trained, before: str, after: str) -> pd.DataFrame:
 def epsilon_slope(of: Trained, images: str, resamples: int = 200, seed: int = 0) -> dict[str, float]:
     """The derivative of the FPR by epsilon at 0, at the large temperature, from what is recorded at epsilon = 0.
 
-    With g the margin score, a the threshold and q the density of g on the foreign set at a, to first order in epsilon
-    FPR'(0) = q(a) (E_Q[N; g = a] - E_P[N; g = a]), N being the 1-norm of ∇g, P the in-distribution set and Q the other:
-    a perturbation hurts at first where, at the threshold, foreign images have the steeper score. Densities and
-    conditional means by a Gaussian kernel, of Silverman's width for the foreign scores.
+    It is that of `predictions.at_threshold`, with an interval: a perturbation hurts at first where, at the threshold,
+    foreign images have the steeper score.
 
     Args:
         of: the network.
@@ -127,36 +126,17 @@ def epsilon_slope(of: Trained, images: str, resamples: int = 200, seed: int = 0)
         seed: of these.
 
     Returns:
-        slope, low, high: percentage points for each 0.001 of epsilon; steep_in, steep_out: the two conditional means.
+        slope, low, high: percentage points for each 0.001 of epsilon; steep_in, steep_out: the mean 1-norms of the
+        gradient of the margin score at the threshold.
     """
-    temperature, tpr = 1000.0, of.profile.tpr  # at which gradient norms are recorded
-    count = experiments.class_count(of)
-
-    def known(name: str) -> tuple[np.ndarray, np.ndarray]:
-        """g and the 1-norm of ∇g of the test images: ∇g = T ∇log S / (1 - S)."""
-        test = experiments.tested(of, name)
-        margin = store.scores(of, name, [(temperature, 0.0)], test)[0].numpy()
-        others = (count - 1) * np.exp(-margin / temperature)  # S = 1 / (1 + others)
-        steep = temperature * store.clean(of, name, test).gradient_norm_1000 * (1 + others) / others
-        return margin, steep
-
-    inside, outside = known(of.id_set), known(images)
-
-    def slope(rows_in: np.ndarray, rows_out: np.ndarray) -> tuple[float, float, float]:
-        (g_in, steep_in), (g_out, steep_out) = (
-            (margin[rows], steep[rows]) for (margin, steep), rows in ((inside, rows_in), (outside, rows_out))
-        )
-        threshold = np.sort(g_in)[int(np.floor((1 - tpr) * len(g_in)))]
-        spread = min(g_out.std(), (np.quantile(g_out, 0.75) - np.quantile(g_out, 0.25)) / 1.349)
-        width = 0.9 * spread * len(g_out) ** -0.2
-        near_in, near_out = (np.exp(-(((g - threshold) / width) ** 2) / 2) for g in (g_in, g_out))
-        density = near_out.mean() / (width * np.sqrt(2 * np.pi))
-        means = np.average(steep_in, weights=near_in), np.average(steep_out, weights=near_out)
-        return 100 * 0.001 * density * (means[1] - means[0]), *means
-
+    (g_in, norm_in), (g_out, norm_out) = (predictions.unmoved(of, name) for name in (of.id_set, images))
     rng = np.random.default_rng(seed)
-    sizes = len(inside[0]), len(outside[0])
-    found = slope(*(np.arange(size) for size in sizes))
-    drawn = [slope(*(rng.integers(size, size=size) for size in sizes))[0] for _ in range(resamples)]
+    drawn = []
+    for _ in range(resamples):
+        own, other = (rng.integers(len(g), size=len(g)) for g in (g_in, g_out))
+        rate = predictions.slope(g_in[own], g_out[other], norm_in[own], norm_out[other], of.profile.tpr)
+        drawn.append(100 * 0.001 * rate)
     low, high = np.quantile(drawn, (0.025, 0.975))
-    return {"slope": found[0], "low": low, "high": high, "steep_in": found[1], "steep_out": found[2]}
+    found = predictions.at_threshold(of, [images]).iloc[0]
+    slope = 10 * found.by_epsilon  # which is of a step of 0.0001
+    return {"slope": slope, "low": low, "high": high, "steep_in": found.norm_in, "steep_out": found.norm_out}
