@@ -73,7 +73,7 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
             continue
         if is_the_papers(profile, *key):
             found = verdict(row["value"], row["low"], row["high"], printed, row["metric"])
-            if found == "differs" and profile.training(row["network"], row["id_set"]) in _OTHER_RECIPES:
+            if found == "differs" and by_another_recipe(profile.training(row["network"], row["id_set"])):
                 found = "other weights"
         elif row["method"] == "baseline" or printed_baseline is None:
             found = "not comparable"
@@ -85,7 +85,16 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
     return pd.DataFrame(rows)
 
 
-_OTHER_RECIPES = profiles.TRAININGS.keys() - {"authors"}
+def by_another_recipe(training: str) -> bool:
+    """Whether a training is somebody else's, and not the authors' own or one of ours by the paper's recipe."""
+    return training in profiles.TRAININGS and training != "authors"
+
+
+def printed_accuracy(network: str, id_set: str) -> float | None:
+    """The test accuracy of one of the paper's networks in percent, from Table 1 or Appendix A.1; None if unprinted."""
+    error = reference.lookup(network, id_set, None, None, "test_error")
+    accuracy = reference.lookup(network, id_set, None, None, "test_accuracy")
+    return 100 - float(error) if error is not None else None if accuracy is None else float(accuracy)
 
 
 def causes(profile: Profile, compared: pd.DataFrame) -> list[str]:
@@ -121,17 +130,11 @@ def _weights(of: Trained) -> tuple[str, bool]:
     recipe = of.profile.recipe(of.network)
     whose = profiles.TRAININGS.get(of.training, f"trained here once, {recipe.epochs} epochs ({of.training})")
     with contextlib.suppress(Missing):
-        ours, printed = trained.card(of).get("accuracy"), _printed_accuracy(name, id_set)
+        ours, printed = trained.card(of).get("accuracy"), printed_accuracy(name, id_set)
         if ours is not None and printed is not None:
             whose += f", test accuracy {100 * ours:.2f} % (the paper's: {printed:.2f} %)"
-            return whose, of.training not in _OTHER_RECIPES and abs(100 * ours - printed) <= _ACCURATE
+            return whose, not by_another_recipe(of.training) and abs(100 * ours - printed) <= _ACCURATE
     return whose, False
-
-
-def _printed_accuracy(network: str, id_set: str) -> float | None:
-    error = reference.lookup(network, id_set, None, None, "test_error")
-    accuracy = reference.lookup(network, id_set, None, None, "test_accuracy")
-    return 100 - float(error) if error is not None else None if accuracy is None else float(accuracy)
 
 
 def _sign(number: float) -> int:

@@ -278,6 +278,11 @@ def stated(of: Trained, ood_set: str) -> odin.Setting | None:
     return None if rows.empty else odin.Setting(rows.temperature.item(), rows.epsilon.item(), math.nan)
 
 
+def printed(profile: Profile, pairs: Iterable[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Those of the (network, ID set, OOD set) for which the paper prints the setting that it chose."""
+    return [pair for pair in pairs if stated(profile.trained(*pair[:2]), pair[2])]
+
+
 def setting(of: Trained, ood_set: str, method: str) -> odin.Setting:
     """T and epsilon of a method on a pair: 1 and 0 for `baseline`, tuned for `odin`, the paper's own for `stated`.
 

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -175,7 +176,7 @@ def judge(fitted: Fitted, images: Sequence[Path], progress: bool = False) -> tup
     def readable() -> Iterator[Tensor]:
         for index, file in enumerate(tqdm(files, unit="image", leave=False, disable=not progress)):
             try:
-                yield own.folders.image(file, fitted.reading)[None]
+                yield own.folders.image(file, fitted.reading)
             except UserError as error:
                 unread[index] = getattr(error, "reason", str(error))
 
@@ -183,7 +184,7 @@ def judge(fitted: Fitted, images: Sequence[Path], progress: bool = False) -> tup
     stream = iter(readable())
     first = next(stream, None)
     if first is not None:
-        scores, classes = detector.score_and_classify(_batches(first, stream, _per_pass(detector)))
+        scores, classes = detector.score_and_classify(itertools.chain([first], stream))
     judged = iter(zip(scores.tolist(), classes.tolist(), strict=True))
     rows = []
     for index, (name, _) in enumerate(files):
@@ -194,21 +195,6 @@ def judge(fitted: Fitted, images: Sequence[Path], progress: bool = False) -> tup
         verdict = FAMILIAR if score > detector.threshold_ else FOREIGN
         rows.append(Row(imagefiles.shown(name), fitted.classes.get(number, str(number)), score, verdict))
     return rows, left_out
-
-
-def _batches(first: Tensor, others: Iterator[Tensor], size: int) -> Iterator[Tensor]:
-    """Single images [1, C, H, W] in batches."""
-    held = [first]
-    for image in others:
-        if len(held) == size:
-            yield torch.cat(held)
-            held = []
-        held.append(image)
-    yield torch.cat(held)
-
-
-def _per_pass(detector: ODIN) -> int:
-    return int(detector.batch or devices.images_per_pass(devices.of(detector.network)))
 
 
 def reading(wanted: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, Any]:

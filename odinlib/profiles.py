@@ -26,6 +26,9 @@ TRAININGS = {
 }
 
 
+_RESULTS = Path(__file__).resolve().parent.parent / "results"  # asked for thousands of times a page
+
+
 @dataclass(frozen=True)
 class Profile:
     """One way to run every experiment of the paper.
@@ -78,7 +81,7 @@ class Profile:
     def folder(self) -> Path:
         """Where this profile's artefacts lie: `$ODINLIB_RESULTS/<name>`, by default `results/<name>`."""
         root = os.environ.get("ODINLIB_RESULTS")
-        return (Path(root) if root else Path(__file__).resolve().parent.parent / "results") / self.name
+        return (Path(root) if root else _RESULTS) / self.name
 
     def sealed(self, path: Path) -> str | None:
         """The SHA-256 that a file which is only read must have; None where it is not sealed, or may be made anew.

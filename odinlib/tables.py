@@ -18,8 +18,8 @@ import pandas as pd
 from pandas.io.formats.style import Styler
 from torch import Tensor
 
-from odinlib import datasets, experiments, metrics, profiles, reference, trained
-from odinlib.compare import is_the_papers
+from odinlib import datasets, experiments, metrics, reference, trained
+from odinlib.compare import by_another_recipe, is_the_papers, printed_accuracy
 from odinlib.errors import Missing
 from odinlib.measure import scorecard
 from odinlib.names import METHOD_TITLES, METRIC_TITLES, listed, network_title
@@ -134,7 +134,7 @@ def differences(profile: Profile) -> list[str]:
     told = []
     for name, id_set in _jobs(profile):
         of = profile.trained(name, id_set)
-        if of.training == "authors" or of.training not in profiles.TRAININGS:
+        if not by_another_recipe(of.training):
             continue
         with contextlib.suppress(Missing):
             card = trained.card(of)
@@ -144,9 +144,9 @@ def differences(profile: Profile) -> list[str]:
             )
             if "accuracy" in card:
                 sentence += f", test accuracy {100 * card['accuracy']:.2f} %"
-            error = reference.lookup(profile.paper_name(name), profile.paper_name(id_set), None, None, "test_error")
-            if error is not None:
-                sentence += f" (the paper's network: {100 - float(error):.2f} %)"
+            theirs = printed_accuracy(profile.paper_name(name), profile.paper_name(id_set))
+            if theirs is not None:
+                sentence += f" (the paper's network: {theirs:.2f} %)"
             told.append(f"{sentence}.")
     return told
 

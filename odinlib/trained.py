@@ -16,7 +16,7 @@ from odinlib.errors import Missing
 from odinlib.networks import train as training
 from odinlib.networks import weights
 from odinlib.networks.fast import fast
-from odinlib.profiles import Profile, Trained
+from odinlib.profiles import Trained
 
 
 def path(of: Trained) -> Path:
@@ -45,14 +45,6 @@ def _whole(recipe: dict[str, Any] | None) -> dict[str, Any] | None:
     }
     whole: dict[str, Any] | None = recipe and json.loads(json.dumps({**defaults, **recipe}))
     return whole
-
-
-def trainings(profile: Profile, network: str, id_set: str) -> list[Trained]:
-    """Every training of a network that the profile's folder tells of by a card, the profile's own choice first."""
-    own = profile.trained(network, id_set)
-    cards = (own.profile.folder / "networks").glob(f"{network}_{id_set}_*.json")
-    others = sorted(card.stem.removeprefix(f"{network}_{id_set}_") for card in cards)
-    return [own, *(dataclasses.replace(own, training=one) for one in others if one != own.training)]
 
 
 def train(of: Trained) -> None:

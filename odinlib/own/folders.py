@@ -71,8 +71,7 @@ class Folder(Dataset[Tensor]):
         kind = "grey" if self.channels == 1 else "colour"
         parts = [f"{len(self)} images ({kind})"]
         if self.left_out:
-            listed = ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
-            parts.append(f"not taken: {listed}")
+            parts.append(f"not taken: {_counted(self.left_out)}")
         return "; ".join([*parts, *self.remarks])
 
 
@@ -105,12 +104,15 @@ def read_folder(
         raise Missing(f"{imagefiles.shown(path)} is not a folder", remedy="give the path of a folder of images")
     files, left_out = below(path)
     if not files:
-        told = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
-        what = f"{imagefiles.shown(path)} holds no image" + (f", but {told}" if told else "")
+        what = f"{imagefiles.shown(path)} holds no image" + (f", but {_counted(left_out)}" if left_out else "")
         raise UserError(what, expected=f"files ending in {', '.join(sorted(imagefiles.ENDINGS))}")
     found = read_files(files, size, resize=resize, crop=crop, filter=filter, channels=channels)
     found.left_out = left_out
     return found
+
+
+def _counted(left_out: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
 
 
 def read_files(

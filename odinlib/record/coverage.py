@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 import pandas as pd
 
-from odinlib import experiments, metrics, reference, trained
+from odinlib import experiments, metrics, reference, store
 from odinlib.datasets import NOISE
 from odinlib.errors import Missing
 from odinlib.measure import distances
@@ -48,12 +48,12 @@ def coverage(profile: Profile) -> pd.DataFrame:
 
     def tuned(of: Trained, images: str) -> Setting:
         """`experiments.tune`, once for each pair: a table of transfers asks for it again and again."""
-        found = chosen.setdefault((of.key, images), experiments.Gathered())
-        if not found and not found.missing:
-            found = chosen[of.key, images] = experiments.gather(lambda name: experiments.tune(of, name), [images])
-        if not found:
-            raise Missing(found.missing[images])
-        return found[images]
+        pair = of.key, images
+        if pair not in chosen:
+            chosen[pair] = experiments.gather(lambda name: experiments.tune(of, name), [images])
+        if not chosen[pair]:
+            raise Missing(chosen[pair].missing[images])
+        return chosen[pair][images]
 
     state = functools.cache(lambda *cell: _state(profile, tuned, *cell))  # the five measures of a pair stand alike
     asked = ("network", "id_set", "ood_set", "tuning_set", "method")
@@ -80,7 +80,8 @@ def _state(
     if _is_measured(of, tuned, kind, ood_set, tuning_set, method):
         return RECORDED
     alike = [ood_set, *(name for name, role in profile.stands_for.items() if role == ood_set)]
-    for other in trained.trainings(profile, network, id_set):
+    for training in store.trainings(of):
+        other = profile.trained(network, id_set, training)
         if any(_is_measured(other, tuned, kind, images, tuning_set and images, method) for images in alike):
             return "stand-in"
     weights, images = weights_here(of), _are_here(id_set, *filter(None, (ood_set, tuning_set)))

@@ -40,10 +40,8 @@ def detections(profile: Profile) -> pd.DataFrame:
     networks = experiments.networks(profile)
     pairs = [(of.network, of.id_set, ood_set) for of in networks for ood_set in profile.ood_sets[of.id_set]]
     pairs = list(dict.fromkeys([*pairs, *experiments.near_pairs(profile)]))
-    printed = [pair for pair in pairs if experiments.stated(profile.trained(*pair[:2]), pair[2])]
-    return experiments.joined(
-        experiments.detections(profile, pairs), experiments.detections(profile, printed, experiments.STATED)
-    )
+    at_the_papers = experiments.detections(profile, experiments.printed(profile, pairs), experiments.STATED)
+    return experiments.joined(experiments.detections(profile, pairs), at_the_papers)
 
 
 def distances(profile: Profile) -> pd.DataFrame:
