@@ -31,7 +31,8 @@ ARTEFACTS = {
 PICTURES = """[...document.querySelectorAll('.bd-article img')].map(
     image => ({source: image.getAttribute('src'), alt: image.alt, width: image.naturalWidth}))"""
 #: Every captioned figure or table: its name, and its number as shown.
-CAPTIONED = """[...document.querySelectorAll('.bd-article figure')].map(
+# The explorer's pictures are part of a tool, without name or number.
+CAPTIONED = """[...document.querySelectorAll('.bd-article figure:not(.explorer figure)')].map(
     figure => [figure.id, figure.querySelector('.caption-number')?.innerText.trim() ?? ''])"""
 EQUATIONS = """[...document.querySelectorAll('.bd-article div.math[id^=equation-]')].map(
     block => [block.id.replace('equation-', ''),
