@@ -194,11 +194,17 @@ def _each(
 @click.option(
     "--seed", type=click.IntRange(0, 2**63 - 1), help="Of the weights and the batches; another one gets its own file."
 )
-def train(profile: str, everything: bool, device: str | None, seed: int | None, **chosen: str | None) -> None:
+@click.option("--seeds", type=click.IntRange(1, 1000), metavar="N", help="Train N times, from the seeds 0 to N - 1.")
+def train(
+    profile: str, everything: bool, device: str | None, seed: int | None, seeds: int | None, **chosen: str | None
+) -> None:
     """Train a network, unless it is there. Stopped, it continues after its last whole epoch."""
     from odinlib import profiles, trained
 
-    run = profiles.configure(profile, compute=True, device=device, seed=seed)
+    if seeds is not None and (seed is not None or chosen["training"]):
+        raise click.UsageError("--seeds says which trainings; leave out --seed and --training")
+    wanted = [seed] if seeds is None else range(seeds)
+    runs = [profiles.configure(profile, compute=True, device=device, seed=one) for one in wanted]
 
     def work(of: "Trained") -> Iterator[str]:
         trained.train(of)
@@ -206,11 +212,13 @@ def train(profile: str, everything: bool, device: str | None, seed: int | None, 
         told = "" if accuracy is None else f": test accuracy {100 * accuracy:.2f} %"
         yield f"{trained.path(of)}{told}"
 
-    _each(run, (chosen["network"], chosen["id_set"], chosen["training"]), everything, work)
+    for run in runs:
+        _each(run, (chosen["network"], chosen["id_set"], chosen["training"]), everything, work)
 
 
 @main.command(kept="what is finished is kept, to a shard of 250 images; the same command goes on")
 @_chosen
+@click.option("--seeds", type=click.IntRange(1, 1000), metavar="N", help="Our trainings from the seeds 0 to N - 1.")
 @click.option("--set", "sets", multiple=True, metavar="SET", help="This set only; more than once for several.")
 @click.option("--at", nargs=2, type=float, multiple=True, metavar="T EPSILON", help="Scores at this setting only.")
 @click.option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="As of a page: -p holdout 500.")
@@ -218,6 +226,7 @@ def respond(
     profile: str,
     everything: bool,
     device: str | None,
+    seeds: int | None,
     sets: tuple[str, ...],
     at: tuple[tuple[float, float], ...],
     parameter: tuple[tuple[str, str], ...],
@@ -229,8 +238,11 @@ def respond(
 
     given = profiles.of_page({name: parameters.parse(value) for name, value in parameter})
     run = profiles.configure(profile, **{**given, "compute": True, "device": device or given.get("device")})
-    names = chosen["network"], chosen["id_set"], chosen["training"]
-    _each(run, names, everything, lambda of: record.respond(of, sets or None, at))
+    if seeds is not None and (everything or chosen["training"]):
+        raise click.UsageError("--seeds says which trainings of one network; leave out --all and --training")
+    for training in [chosen["training"]] if seeds is None else [f"seed{one}" for one in range(seeds)]:
+        names = chosen["network"], chosen["id_set"], training
+        _each(run, names, everything, lambda of: record.respond(of, sets or None, at))
 
 
 @main.command("import-weights", kept="nothing is brought in; run it again")

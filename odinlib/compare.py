@@ -1,11 +1,15 @@
 """Ours beside the paper's printed numbers: the difference, a verdict by one rule, in `verdict`, and what may be why."""
 
 import contextlib
+import dataclasses
 import math
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import pandas as pd
+from scipy.stats import t as student_t
 
-from odinlib import datasets, profiles, reference, trained
+from odinlib import datasets, experiments, profiles, reference, store, trained
 from odinlib.errors import Missing
 from odinlib.names import listed, network_title
 from odinlib.profiles import Profile, Trained
@@ -17,14 +21,15 @@ _ACCURATE = 0.3  # points of test accuracy that two trainings by one recipe diff
 _PRINTED = {"stated": "odin"}  # one number is printed for ODIN, whatever setting ours was measured at
 _MEASURED = (
     *("network", "id_set", "ood_set", "method", "metric", "value", "low", "high"),
-    *("temperature", "epsilon", "images_in", "images_out"),
+    *("trainings", "mean", "spread", "temperature", "epsilon", "images_in", "images_out"),
 )
 
 
 def verdict(ours: float, low: float, high: float, printed: str, metric: str = "fpr") -> str:
     """How a measured value stands to the printed one.
 
-    `reproduced`: the printed value lies in our 95 % interval, widened by half a unit of its last digit;
+    `reproduced`: the printed value lies in our 95 % interval (`whole_interval`), widened by half a unit of its last
+    digit;
     `near`: it lies within the points of `NEAR` of ours; otherwise `differs`.
 
     >>> verdict(34.1, 33.1, 35.0, "34.7"), verdict(30.0, 29.5, 30.5, "31.9"), verdict(30.0, 29.0, 31.0, "40")
@@ -35,6 +40,34 @@ def verdict(ours: float, low: float, high: float, printed: str, metric: str = "f
     if low - rounding <= value <= high + rounding:
         return "reproduced"
     return "near" if abs(ours - value) <= NEAR[metric] else "differs"
+
+
+def whole_interval(
+    value: float, low: float, high: float, trainings: int = 1, mean: float | None = None, spread: float = math.nan
+) -> tuple[float, float, float]:
+    """A number with its 95 % interval over images and over trainings together.
+
+    Of one training it is the interval over images. Where n trainings by one recipe are recorded, the number is their
+    mean, and to the interval over images comes, by the root of the sum of squares, what one more training is expected
+    to lie off that mean: t sqrt(1 + 1/n) standard deviations, t being Student's 97.5 % point with n - 1 degrees of
+    freedom. The paper's network is such a further training.
+
+    Args:
+        value, low, high: of one training, in percent; low and high over images.
+        trainings, mean, spread: how many there are, their mean and standard deviation.
+
+    Returns:
+        The number, and the lower and upper end of its interval.
+
+    >>> whole_interval(30.0, 29.0, 31.0)
+    (30.0, 29.0, 31.0)
+    >>> tuple(round(end, 2) for end in whole_interval(30.0, 29.0, 31.0, trainings=10, mean=31.0, spread=2.0))
+    (31.0, 26.15, 35.85)
+    """
+    if trainings < 2 or mean is None:
+        return value, low, high
+    over = student_t.ppf(0.975, trainings - 1) * math.sqrt(1 + 1 / trainings) * spread
+    return mean, mean - math.hypot(value - low, over), mean + math.hypot(high - value, over)
 
 
 def is_the_papers(profile: Profile, *names: str) -> bool:
@@ -55,7 +88,8 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
         table: the paper's table to look in, where a number is printed in several.
 
     Returns:
-        The rows of `measured` with `paper` (as printed, or NaN), `difference` and `verdict`.
+        The rows of `measured` with `paper` (as printed, or NaN), `difference` (from the mean, of several trainings)
+        and `verdict`.
     """
     if measured.empty:
         return pd.DataFrame(columns=[*_MEASURED, "paper", "difference", "verdict"])
@@ -72,7 +106,7 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
             rows.append({**row, "paper": None, "difference": math.nan, "verdict": "not in the paper"})
             continue
         if is_the_papers(profile, *key):
-            found = verdict(row["value"], row["low"], row["high"], printed, row["metric"])
+            found = verdict(*_whole(row), printed, row["metric"])
             if found == "differs" and by_another_recipe(profile.training(row["network"], row["id_set"])):
                 found = "other weights"
         elif row["method"] == "baseline" or printed_baseline is None:
@@ -81,7 +115,8 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
             ours = row["value"] - baseline.get((*key, row["metric"]), math.nan)
             same = _sign(ours) == _sign(float(printed) - float(printed_baseline))
             found = "same direction" if same else "other direction"
-        rows.append({**row, "paper": printed, "difference": row["value"] - float(printed), "verdict": found})
+        number, _, _ = _whole(row)
+        rows.append({**row, "paper": printed, "difference": number - float(printed), "verdict": found})
     return pd.DataFrame(rows)
 
 
@@ -106,7 +141,8 @@ def causes(profile: Profile, compared: pd.DataFrame) -> list[str]:
 
     Returns:
         Lines of Markdown: whose weights they are and how accurate against the paper's; which sets are other ones;
-        and, where none of this tells the network from the paper's, that nothing known explains what differs.
+        how far several trainings lie apart; and, where none of this tells the network from the paper's, that nothing
+        known explains what differs.
     """
     lines = []
     for (network, id_set), block in compared.groupby(["network", "id_set"], sort=False):
@@ -115,6 +151,8 @@ def causes(profile: Profile, compared: pd.DataFrame) -> list[str]:
         others = [s for s in dict.fromkeys(block.ood_set) if profile.paper_name(s) != s]
         if others:
             told += f"; {listed(datasets.title(s) for s in others)} in the place of the paper's"
+        told += _repeated(block)
+        told += "".join(_trained_by_others(of.among(resamples=2), training, block) for training in store.trainings(of))
         differing = [datasets.title(s) for s in dict.fromkeys(block[block.verdict == "differs"].ood_set)]
         if alike and differing:
             told += f"; nothing known here explains what differs ({listed(differing)})"
@@ -135,6 +173,42 @@ def _weights(of: Trained) -> tuple[str, bool]:
             whose += f", test accuracy {100 * ours:.2f} % (the paper's: {printed:.2f} %)"
             return whose, not by_another_recipe(of.training) and abs(100 * ours - printed) <= _ACCURATE
     return whose, False
+
+
+def _repeated(block: pd.DataFrame) -> str:
+    """How far trainings from several seeds lie apart, beside what the choice of images is worth."""
+    rates = block[(block.metric == "fpr") & (block.trainings > 1)]
+    if rates.empty:
+        return ""
+    images = ((rates.high - rates.low) / 4).median()
+    return (
+        f"; of {rates.trainings.max()} trainings from as many seeds the FPR of one pair has a standard deviation of "
+        f"{rates.spread.min():.1f} to {rates.spread.max():.1f} points (over images of one training: {images:.1f} in "
+        "the median), and the verdict takes both into account"
+    )
+
+
+def _trained_by_others(of: Trained, training: str, block: pd.DataFrame) -> str:
+    """The rates of the same pairs by weights that were trained by others, as far as they are recorded."""
+    if training == of.training or training not in profiles.TRAININGS:
+        return ""
+    other, told = dataclasses.replace(of.among(compute=False), training=training), []
+    shared = block[(block.metric == "fpr") & block.method.isin(experiments.STATED)]  # tuned settings are each one's own
+    for ood_set, rates in shared.groupby("ood_set", sort=False):
+        methods = list(rates.method)
+        with contextlib.suppress(Missing):
+            theirs = experiments.detection(other, ood_set, methods).query("metric == 'fpr'").value
+            ours = rates.set_index("method").value[methods]
+            each = (" / ".join(f"{value:.1f}" for value in values) for values in (theirs, ours))
+            told.append(f"{datasets.title(ood_set)} {next(each)} (here {next(each)})")
+    if not told:
+        return ""
+    return f"; a second training ({profiles.TRAININGS[training]}) has at the same settings an FPR (baseline / ODIN, in percent) of {listed(told)}"
+
+
+def _whole(row: Mapping[Hashable, Any]) -> tuple[float, float, float]:
+    names = ("value", "low", "high", "trainings", "mean", "spread")
+    return whole_interval(*(row[name] for name in names))
 
 
 def _sign(number: float) -> int:

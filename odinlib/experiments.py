@@ -6,6 +6,7 @@ the others that have a score. So another split, seed or number of images is answ
 `images_used` says with which images.
 """
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from odinlib import metrics, odin, reference, store, trained
 from odinlib.errors import Missing, UserError
-from odinlib.profiles import Profile, Trained
+from odinlib.profiles import Profile, Trained, by_one_recipe
 from odinlib.store import Part, Responses, Setting
 
 METHODS = ("baseline", "odin")  # the two of Table 2; ODIN's T and epsilon are chosen here
@@ -220,9 +221,13 @@ def _missing_scores(of: Trained, images: str, at: Setting) -> Missing:
 
 
 def record_scores(of: Trained, images: str, settings: Iterable[Setting]) -> None:
-    """Record the scores of all test images at several settings, sharing what passes can be shared."""
+    """Record the scores of all test images at several settings, sharing what passes can be shared.
+
+    Without a perturbation responses are recorded, which hold the scores at every temperature; of a training that only
+    repeats another one, the scores alone.
+    """
     test = tested(of, images)
-    if any(epsilon == 0 for _, epsilon in settings):
+    if any(epsilon == 0 for _, epsilon in settings) and not of.repeats:
         store.clean(of, images, test)
     lacking = [s for s in dict.fromkeys(settings) if not store.available(of, images, [s])[test].all()]
     if lacking:
@@ -309,29 +314,22 @@ def detection(of: Trained, ood_set: str, methods: Sequence[str] = METHODS) -> pd
         methods: some of those that `setting` knows.
 
     Returns:
-        A row for each (method, metric): network, id_set, ood_set, method, metric, value, low, high (in percent),
-        temperature, epsilon, images_in, images_out.
+        A row for each (method, metric): network, id_set, ood_set, method, metric, value, low, high (in percent; over
+        images), trainings (how many of this recipe are recorded, this one included), mean and spread (over them, in
+        percent and in points; one standard deviation, NaN of one training), temperature, epsilon, images_in,
+        images_out.
     """
     profile, rows = of.profile, []
-    chosen = {method: setting(of, ood_set, method) for method in methods}
-    settings = [(one.temperature, one.epsilon) for one in chosen.values()]
-    pair = of.id_set, ood_set
-    if profile.compute:
-        for images in pair:
-            record_scores(of, images, settings)
-    test = {images: tested(of, images, settings) for images in pair}
-    for images, found in test.items():
-        if not len(found):  # at one of the settings nothing is recorded, or nothing of the same images
-            at = next((one for one in settings if not len(tested(of, images, [one]))), settings[-1])
-            raise _missing_scores(of, images, at)
-    for method, one in chosen.items():
-        scores_in, scores_out = (test_scores(of, s, one.temperature, one.epsilon, test[s]) for s in pair)
-        values = metrics.evaluate(scores_in, scores_out, profile.tpr, balanced=True)
+    repeated = _repetitions(of)
+    others = gather(lambda training: _pair_values(repeated[training], ood_set, methods), repeated).values()
+    for method, (one, scores_in, scores_out) in _pair_scores(of, ood_set, methods).items():
+        values = _evaluated(profile, scores_in, scores_out)
         resampled = metrics.bootstrap(
             scores_in, scores_out, resamples=profile.resamples, tpr=profile.tpr, seed=profile.seed, balanced=True
         )
         for metric in metrics.METRICS:
             low, high = metrics.interval(resampled[metric])
+            each = [values[metric], *(found[method][metric] for found in others)]
             rows.append(
                 {
                     "network": of.network,
@@ -339,9 +337,12 @@ def detection(of: Trained, ood_set: str, methods: Sequence[str] = METHODS) -> pd
                     "ood_set": ood_set,
                     "method": method,
                     "metric": metric,
-                    "value": 100 * values[metric].item(),
+                    "value": values[metric],
                     "low": 100 * low,
                     "high": 100 * high,
+                    "trainings": len(each),
+                    "mean": float(np.mean(each)),
+                    "spread": float(np.std(each, ddof=1)) if others else math.nan,
                     "temperature": one.temperature,
                     "epsilon": one.epsilon,
                     "images_in": len(scores_in),
@@ -349,6 +350,43 @@ def detection(of: Trained, ood_set: str, methods: Sequence[str] = METHODS) -> pd
                 }
             )
     return pd.DataFrame(rows)
+
+
+def _pair_scores(of: Trained, ood_set: str, methods: Sequence[str]) -> dict[str, tuple[odin.Setting, Tensor, Tensor]]:
+    """By each method its setting and the scores of the test images of both sets, the same images for every method."""
+    chosen = {method: setting(of, ood_set, method) for method in methods}
+    settings = [(one.temperature, one.epsilon) for one in chosen.values()]
+    pair = of.id_set, ood_set
+    if of.profile.compute:
+        for images in pair:
+            record_scores(of, images, settings)
+    test = {images: tested(of, images, settings) for images in pair}
+    for images, found in test.items():
+        if not len(found):  # at one of the settings nothing is recorded, or nothing of the same images
+            at = next((one for one in settings if not len(tested(of, images, [one]))), settings[-1])
+            raise _missing_scores(of, images, at)
+    scores = {}
+    for method, one in chosen.items():
+        scores_in, scores_out = (test_scores(of, s, one.temperature, one.epsilon, test[s]) for s in pair)
+        scores[method] = one, scores_in, scores_out
+    return scores
+
+
+def _pair_values(of: Trained, ood_set: str, methods: Sequence[str]) -> dict[str, dict[str, float]]:
+    found = _pair_scores(of, ood_set, methods)
+    return {method: _evaluated(of.profile, *scores) for method, (_, *scores) in found.items()}
+
+
+def _evaluated(profile: Profile, scores_in: Tensor, scores_out: Tensor) -> dict[str, float]:
+    """The five measures in percent."""
+    values = metrics.evaluate(scores_in, scores_out, profile.tpr, balanced=True)
+    return {metric: 100 * values[metric].item() for metric in metrics.METRICS}
+
+
+def _repetitions(of: Trained) -> dict[str, Trained]:
+    """Further recorded trainings by the same recipe; of weights that others trained there is none."""
+    found = [name for name in store.trainings(of) if name != of.training and by_one_recipe(name, of.training)]
+    return {name: dataclasses.replace(of.among(compute=False), training=name) for name in found}
 
 
 class Gathered(dict[Key, Result]):

@@ -25,6 +25,7 @@ TRAININGS = {
     "third-party": "third-party weights, 100 epochs",
 }
 
+_OWN = re.compile(r"seed\d+(?P<recipe>-[0-9a-f]{8})?")
 
 _RESULTS = Path(__file__).resolve().parent.parent / "results"  # asked for thousands of times a page
 
@@ -147,6 +148,12 @@ class Trained:
     def key(self) -> str:
         """What its files are called by."""
         return f"{self.network}_{self.id_set}_{self.training}"
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it is the profile's own training once more, by the same recipe from another seed."""
+        usual = self.profile.training(self.network, self.id_set)
+        return self.training != usual and by_one_recipe(self.training, usual)
 
     def among(self, **fields: Any) -> "Trained":
         """The same network under a profile with some fields replaced."""
@@ -277,6 +284,16 @@ def with_pictures(profile: Profile) -> Profile:
     if profile.pictures is None:
         return profile
     return dataclasses.replace(get(profile.pictures), seed=profile.seed, device=profile.device)
+
+
+def by_one_recipe(training: str, other: str) -> bool:
+    """Whether two trainings of a network were made here by one recipe, and differ in nothing but their seed.
+
+    >>> by_one_recipe("seed0", "seed7"), by_one_recipe("seed0", "seed1-0a1b2c3d"), by_one_recipe("authors", "authors")
+    (True, False, False)
+    """
+    ours, theirs = _OWN.fullmatch(training), _OWN.fullmatch(other)
+    return ours is not None and theirs is not None and ours["recipe"] == theirs["recipe"]
 
 
 def configure(name: str, **changes: Any) -> Profile:
@@ -413,7 +430,7 @@ def _check_list(name: str, values: Any) -> None:
 
 
 def _check_training(name: str) -> None:
-    if name not in TRAININGS and not re.fullmatch(r"seed\d+(-[0-9a-f]{8})?", name):
+    if name not in TRAININGS and not _OWN.fullmatch(name):
         raise UserError(
             f"training is {name!r}", expected=f"one of {', '.join(TRAININGS)}, or our own by its seed, as seed0"
         )

@@ -91,11 +91,19 @@ def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
             "95 % interval": [
                 f"{low:.1f} to {high:.1f}" for low, high in zip(compared.low, compared.high, strict=True)
             ],
+            "Over trainings": [_over_trainings(row) for row in compared.itertuples()],
             "Difference": ["–" if math.isnan(d) else f"{d:+.1f}" for d in compared.difference],
             "Verdict": [marked(verdict) for verdict in compared.verdict],
         }
     )
+    if not (compared.trainings > 1).any():
+        frame = frame.drop(columns="Over trainings")
     return plain(frame, compared).hide(axis="index")
+
+
+def _over_trainings(row: Any) -> str:
+    """The mean over several trainings and their standard deviation; a dash where there is one."""
+    return f"{row.mean:.1f} ± {row.spread:.1f} ({row.trainings})" if row.trainings > 1 else "–"
 
 
 def recipe_table(profile: Profile) -> Styler:
@@ -454,7 +462,11 @@ def _pair_cell(block: pd.DataFrame, metric: str, methods: Sequence[str]) -> str:
     verdicts = [block.verdict[method] for method in methods if method in block.index]
     judged = [marked(found) for found in verdicts if found not in ("not comparable", "not in the paper")]
     judged = judged[:1] if len(set(judged)) == 1 else judged  # else one for each method, in the order of the values
-    return "<br>".join([_unbroken(" / ".join(ours)), *(_small(_unbroken(line)) for line in (paper, *judged))])
+    count = block.trainings.max()
+    over = " / ".join(f"{block['mean'][m]:.1f} ± {block.spread[m]:.1f}" for m in methods if m in block.index)
+    repeated = [f"{over} over {count} trainings"] if count > 1 else []
+    small = (*repeated, paper, *judged)
+    return "<br>".join([_unbroken(" / ".join(ours)), *(_small(_unbroken(line)) for line in small)])
 
 
 def _jobs(profile: Profile) -> list[tuple[str, str]]:

@@ -1,5 +1,7 @@
 """Made-up measurements, in the columns of `experiments.detection`."""
 
+import math
+
 import pandas as pd
 import torch
 
@@ -14,6 +16,7 @@ def rows(network, id_set, ood_set, values, width=0.5):
         {
             **{"network": network, "id_set": id_set, "ood_set": ood_set, "method": method, "metric": metric},
             **{"value": value, "low": value - width, "high": value + width},
+            **{"trainings": 1, "mean": value, "spread": math.nan},
         }
         for (method, metric), value in values.items()
     )

@@ -14,12 +14,13 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from odinlib import artefacts, cli, record, trained
+from odinlib import artefacts, cli, experiments, record, trained
 from odinlib.datasets import prepare
 from odinlib.networks import build, weights
 
 NET, ID = "mlp-16x1", "digits"
 CHOSEN = ("--profile", "tiny", "--network", NET, "--id-set", ID)
+KEY = f"{NET}_{ID}_seed0"
 TINY = Path(__file__).parent / "tiny.py"
 
 
@@ -118,6 +119,18 @@ def test_all_and_one_are_two_things(tiny, command, choice):
     assert status == 2 and not lines
     assert told.splitlines()[-1] == ("Error: --all takes every network; leave out --network, --id-set and --training")
     assert not tiny.folder.exists()
+
+
+def test_several_seeds_are_trained_and_asked(tiny):
+    status, lines, _ = odin("train", *CHOSEN, "--seeds", "3")
+    assert status == 0 and [Path(line.split(":")[0]).stem for line in lines] == [f"{KEY[:-1]}{k}" for k in range(3)]
+    status, lines, _ = odin("respond", *CHOSEN, "--seeds", "3", "--set", "strokes", "--set", "digits")
+    assert status == 0 and {line.rpartition(" ")[2] for line in lines} == {f"{KEY[:-1]}{k}" for k in range(3)}
+    rows = experiments.detection(tiny.trained(*KEY.split("_")), "strokes")
+    assert set(rows.trainings) == {3}
+    assert odin("train", *CHOSEN, "--seeds", "0")[0] != 0
+    assert "leave out --seed and --training" in odin("train", *CHOSEN, "--seeds", "2", "--seed", "1")[2]
+    assert "leave out --all and --training" in odin("respond", *CHOSEN, "--seeds", "2", "--training", "seed1")[2]
 
 
 def test_respond_takes_what_a_page_takes(tiny):

@@ -3,12 +3,13 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from measured import DENSENET, papers, rows
 
-from odinlib import compare, profiles, reference, trained
+from odinlib import compare, profiles, reference, tables, trained
 
 PAPER, DEMO = profiles.get("paper"), profiles.get("demo")
 
@@ -48,6 +49,34 @@ def test_verdicts_follow_the_distance(ours, width, tenths):
         assert told == "differs"
     if told == "near":
         assert width <= distance <= compare.NEAR["fpr"]
+
+
+def test_trainings_widen_the_interval_by_what_one_more_may_lie_off():
+    number, low, high = compare.whole_interval(10.0, 9.0, 12.0, trainings=4, mean=11.0, spread=2.0)
+    draws = np.random.default_rng(0).normal(size=(200_000, 5))  # four trainings, and the fifth that is predicted
+    half = (high - number) ** 2 - 2.0**2
+    off = np.abs(draws[:, 4] - draws[:, :4].mean(1)) / draws[:, :4].std(1, ddof=1) * 2.0
+    assert number == 11.0 and (number - low) ** 2 - 1.0 == pytest.approx(half)
+    assert (off < math.sqrt(half)).mean() == pytest.approx(0.95, abs=0.003)
+
+
+def test_a_verdict_takes_several_trainings_into_account():
+    key = (DENSENET, "cifar10", "tinyimagenet-crop")
+    once = rows(*key, {("baseline", "fpr"): 38.0})
+    several = once.assign(trainings=10, mean=37.0, spread=1.5)
+    assert compare.comparison(PAPER, once).verdict.item() == "differs"
+    found = compare.comparison(PAPER, several)
+    assert found.verdict.item() == "reproduced" and found.difference.item() == pytest.approx(37.0 - 34.7)
+    shown = tables.comparison_table(PAPER, found).to_html()
+    assert (
+        "37.0 ± 1.5 (10)" in shown
+        and "Over trainings" not in tables.comparison_table(PAPER, compare.comparison(PAPER, once)).to_html()
+    )
+    both = rows(*key, papers(*key)).assign(trainings=10, spread=1.5)
+    assert (
+        "34.7 ± 1.5 / 4.3 ± 1.5 over 10 trainings"
+        in tables.detection_table(PAPER, compare.comparison(PAPER, both)).to_html()
+    )
 
 
 # --- The comparison ---------------------------------------------------------------------------------------------------

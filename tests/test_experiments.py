@@ -1,12 +1,13 @@
 """The protocol is the method's functions on the right images: held out, tuned, tested, compared."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from odinlib import artefacts, datasets, experiments, metrics, networks, odin, profiles, splits, store
+from odinlib import artefacts, datasets, experiments, metrics, networks, odin, profiles, record, splits, store, trained
 from odinlib.errors import Missing, UserError
 from odinlib.networks import train as training
 
@@ -67,6 +68,25 @@ def test_the_protocol_is_the_method_on_the_right_images(tiny, split, ood_set):
             assert block.value[metric] == pytest.approx(100 * values[metric].item(), abs=1e-9)
             assert block.low[metric] - 1e-9 <= block.value[metric] <= block.high[metric] + 1e-9
     assert set(rows.images_in) == set(rows.images_out) == {tiny.images - tiny.holdout}
+
+
+def test_the_spread_over_trainings_is_that_of_the_recorded_seeds(tiny):
+    (alone,) = {n for n in experiments.detection(tiny.trained(NET, ID), "strokes").trainings}
+    values = []
+    for seed in (0, 1, 2):
+        trained.train(dataclasses.replace(tiny, seed=seed).trained(NET, ID))
+        of = tiny.trained(NET, ID, f"seed{seed}")
+        list(record.respond(of, ["strokes", ID]))
+        values.append(experiments.detection(of, "strokes").value)
+    again = experiments.detection(tiny.trained(NET, ID), "strokes")
+    assert alone == 1 and set(again.trainings) == {3}
+    assert np.allclose(again["mean"], np.mean(values, axis=0)) and np.allclose(again.spread, np.std(values, 0, ddof=1))
+    assert again.spread.max() > 0 and again.value.equals(values[0])
+    # Repetitions are kept light; other weights, and another recipe of ours, are no repetition.
+    assert {path.name for path in (tiny.folder / "responses").iterdir()} == {f"{NET}_{ID}_seed0"}
+    for name in ("third-party", "seed3-0a1b2c3d"):
+        shutil.copytree(tiny.folder / "scores" / of.key, tiny.folder / "scores" / f"{NET}_{ID}_{name}")
+    assert set(experiments.detection(tiny.trained(NET, ID), "strokes").trainings) == {3}
 
 
 def test_scores_on_the_curve_are_those_of_the_setting(tiny):

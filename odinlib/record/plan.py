@@ -69,6 +69,8 @@ def plan(of: Trained, leave_out: frozenset[str] = frozenset()) -> list[Item]:
     of = of.among(compute=False, exactly=True)  # making a plan makes nothing else
     profile = of.profile
     own = [s for s in sets(of) if s not in leave_out]
+    if of.repeats:
+        return _repetition(of, own)
     first, leading = of.id_set == profile.id_sets[0], _leads(of)
     further = [s for s in beside(of) if s not in leave_out]
     items = [Item("responses", s) for s in (*own, *further)]
@@ -87,6 +89,20 @@ def plan(of: Trained, leave_out: frozenset[str] = frozenset()) -> list[Item]:
     if of.network == profile.networks[0]:
         items += [Item("distance", s) for s in own if _in_table(of, s)]
     return list(dict.fromkeys(items))
+
+
+def _repetition(of: Trained, own: Sequence[str]) -> list[Item]:
+    """Of the profile's own training from another seed: what tables need to tell how far trainings vary."""
+    grids = [Item("grid", s) for s in own if of.id_set != of.profile.grey_id_set]
+    tuned = experiments.gather(lambda s: experiments.tune(of, s), own[1:])
+    settings = {s: [tuned[s]] if s in tuned else [] for s in own[1:]}
+    settings = {of.id_set: list(tuned.values()), **settings}
+    items = []
+    for images, found in settings.items():
+        pairs = sorted({(one.temperature, one.epsilon) for one in (experiments.BASELINE, *found)})
+        waiting = images not in (of.id_set, *tuned)  # for its own grid
+        items += [Item("scores", images, pair) for pair in pairs] + [Item("scores", images)] * waiting
+    return [*grids, *items]
 
 
 def stated_settings(of: Trained) -> list[Setting]:

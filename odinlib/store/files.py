@@ -137,10 +137,11 @@ def total(of: Trained, images: str) -> int:
 
 
 def trainings(of: Trained) -> list[str]:
-    """Every training of this network on this set whose responses are recorded, this one first."""
+    """Every training of this network on this set that something is recorded of, this one first."""
     start = f"{of.network}_{of.id_set}_"
-    folders = sorted(folder.name for folder in (of.profile.folder / "responses").glob(f"{start}*") if folder.is_dir())
-    found = [name.removeprefix(start) for name in folders]
+    folders = (of.profile.folder / kind for kind in SCORES)
+    names = {one.name for folder in folders for one in folder.glob(f"{start}*") if one.is_dir()}
+    found = sorted(name.removeprefix(start) for name in names)
     return sorted(found, key=lambda training: training != of.training)
 
 
