@@ -203,7 +203,8 @@ def _trained_by_others(of: Trained, training: str, block: pd.DataFrame) -> str:
             told.append(f"{datasets.title(ood_set)} {next(each)} (here {next(each)})")
     if not told:
         return ""
-    return f"; a second training ({profiles.TRAININGS[training]}) has at the same settings an FPR (baseline / ODIN, in percent) of {listed(told)}"
+    whose = profiles.TRAININGS[training]
+    return f"; a second training ({whose}) has at the same settings an FPR (baseline / ODIN, %) of {listed(told)}"
 
 
 def _whole(row: Mapping[Hashable, Any]) -> tuple[float, float, float]:
