@@ -1,9 +1,10 @@
 """The four measures of Section 4.3, exact, for any number of settings at once.
 
-In-distribution images are the positive class and a higher score means more in-distribution. Every function takes
-`scores_in` [..., n] and `scores_out` [..., m] with equal leading dimensions (settings, say) and returns [...] in
-float64, as fractions; tables multiply by 100. Nothing is read off a grid of thresholds: the only thresholds that
-matter are the in-distribution scores themselves, and ties are counted exactly, as scikit-learn counts them.
+In-distribution images are the positive class, as in the paper (`positive="out"` is much later work's convention), and
+a higher score means more in-distribution. Functions take `scores_in` [..., n] and `scores_out` [..., m] with equal
+leading dimensions (settings, say) and returns [...] in float64, as fractions; tables multiply by 100. Nothing is read
+off a grid of thresholds: the only thresholds that matter are the in-distribution scores themselves, and ties are
+counted exactly, as scikit-learn counts them.
 """
 
 import math
@@ -21,6 +22,8 @@ from odinlib.errors import UserError, check_choice, check_number
 METRICS = ("fpr", "detection_error", "auroc", "aupr_in", "aupr_out")
 LOWER_IS_BETTER = ("fpr", "detection_error")
 CONVENTIONS = ("paper", "authors")
+POSITIVES = ("in", "out")
+_ROLES = {"aupr_in": "aupr_out", "aupr_out": "aupr_in"}  # what an area is called where the two kinds change places
 Scores = Tensor | ArrayLike  #: on any device, in any precision and layout; a gradient is not followed
 
 
@@ -37,7 +40,9 @@ class _Counts:
     sorted_out: Tensor
 
 
-def fpr_at_tpr(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, convention: str = "paper") -> Tensor:
+def fpr_at_tpr(
+    scores_in: Scores, scores_out: Scores, tpr: float = 0.95, convention: str = "paper", positive: str = "in"
+) -> Tensor:
     """False positive rate at a true positive rate of at least `tpr` (Section 4.3, measure 1).
 
     An image is accepted when its score is at or above the threshold; the threshold is the highest one that accepts
@@ -49,11 +54,14 @@ def fpr_at_tpr(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, convent
         tpr: the true positive rate, in (0, 1].
         convention: `paper`, as above; `authors`, the mean over all thresholds at which the true positive rate lies
             within 0.0005 of `tpr`, which is what the released evaluation script approximates on a grid.
+        positive: the kind that must be found at the rate `tpr`. `in`, as above; `out`, as in OpenOOD and pytorch-ood:
+            the share of in-distribution images refused when `tpr` of the others are.
 
     >>> fpr_at_tpr(torch.arange(20.), torch.tensor([0.5, 1., 3., 8.])).item()
     0.75
     """
     check_number("tpr", tpr, above=0, at_most=1)
+    scores_in, scores_out = _by_positive(scores_in, scores_out, positive)
     if check_choice("convention", convention, CONVENTIONS) == "authors":
         return _fpr_around(_count(scores_in, scores_out), tpr, 0.0005)
     inside, outside = _pair(scores_in, scores_out)  # for one rate, only one of the two kinds need be sorted
@@ -61,7 +69,9 @@ def fpr_at_tpr(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, convent
     return 1 - (outside < lowest).sum(-1).double() / outside.shape[-1]
 
 
-def detection_error(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, convention: str = "paper") -> Tensor:
+def detection_error(
+    scores_in: Scores, scores_out: Scores, tpr: float = 0.95, convention: str = "paper", positive: str = "in"
+) -> Tensor:
     """Probability of a wrong decision when both kinds of image are equally likely (Section 4.3, measure 2).
 
     Args:
@@ -69,8 +79,9 @@ def detection_error(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, co
         scores_out: out-of-distribution scores [..., m].
         tpr: the true positive rate at which it is read.
         convention: `paper`, 0.5 (1 - TPR) + 0.5 FPR at that rate; `authors`, the least value over all thresholds.
+        positive: the kind of that rate, as in `fpr_at_tpr`.
     """
-    counts = _count(scores_in, scores_out)
+    counts = _count(*_by_positive(scores_in, scores_out, positive))
     check_number("tpr", tpr, above=0, at_most=1)
     n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
     missed = counts.in_below_in.double() / n
@@ -102,7 +113,9 @@ def aupr_out(scores_in: Scores, scores_out: Scores, balanced: bool = False) -> T
     return _aupr_out(_count(scores_in, scores_out), balanced)
 
 
-def evaluate(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, *, balanced: bool = False) -> dict[str, Tensor]:
+def evaluate(
+    scores_in: Scores, scores_out: Scores, tpr: float = 0.95, *, balanced: bool = False, positive: str = "in"
+) -> dict[str, Tensor]:
     """All five measures of Table 2 by the paper's convention, from one sort: name to [...].
 
     Args:
@@ -110,7 +123,11 @@ def evaluate(scores_in: Scores, scores_out: Scores, tpr: float = 0.95, *, balanc
         scores_out: out-of-distribution scores [..., m].
         tpr: the true positive rate of the first two measures.
         balanced: of the last two, as in `aupr_in`.
+        positive: of the first two, as in `fpr_at_tpr`; the areas are named by their kind and stay what they are.
     """
+    if check_choice("positive", positive, POSITIVES) == "out":
+        found = evaluate(*_by_positive(scores_in, scores_out, positive), tpr, balanced=balanced)
+        return {name: found[_ROLES.get(name, name)] for name in METRICS}
     counts = _count(scores_in, scores_out)
     check_number("tpr", tpr, above=0, at_most=1)
     n, m = counts.sorted_in.shape[-1], counts.sorted_out.shape[-1]
@@ -199,6 +216,7 @@ def bootstrap(
     block: int = 100,
     names: Sequence[str] = METRICS,
     balanced: bool = False,
+    positive: str = "in",
 ) -> dict[str, Tensor]:
     """The five measures on resampled images, or some of them: name to [resamples].
 
@@ -214,9 +232,14 @@ def bootstrap(
         block: resamples held in memory at once.
         names: the measures; the first two of METRICS take less than half the time of all five.
         balanced: of the last two, as in `aupr_in`.
+        positive: of the first two, as in `fpr_at_tpr`.
     """
     for name in names:
         check_choice("measure", name, METRICS)
+    if check_choice("positive", positive, POSITIVES) == "out":
+        pair, swapped = _by_positive(scores_in, scores_out, positive), [_ROLES.get(name, name) for name in names]
+        found = bootstrap(*pair, resamples=resamples, tpr=tpr, seed=seed, block=block, names=swapped, balanced=balanced)
+        return {name: found[_ROLES.get(name, name)] for name in names}
     check_number("tpr", tpr, above=0, at_most=1)
     check_number("resamples", resamples, at_least=1)
     check_number("block", block, at_least=1)
@@ -249,6 +272,13 @@ def _scores(name: str, scores: Scores) -> Tensor:
     if not torch.isfinite(scores).all():
         raise UserError(f"{name} holds NaN or infinite values", expected="finite scores")
     return scores
+
+
+def _by_positive(scores_in: Scores, scores_out: Scores, positive: str) -> tuple[Scores, Scores]:
+    """The scores of the positive kind first, the higher ones those that are more of it."""
+    if check_choice("positive", positive, POSITIVES) == "in":
+        return scores_in, scores_out
+    return -_scores("scores_out", scores_out), -_scores("scores_in", scores_in)
 
 
 def _pair(scores_in: Scores, scores_out: Scores) -> tuple[Tensor, Tensor]:

@@ -43,6 +43,30 @@ def test_every_measure_equals_scikit_learn(scores_in, scores_out, balanced):
         assert ours[name].item() == pytest.approx(value, abs=1e-12), name
 
 
+@settings(max_examples=100, deadline=None)
+@given(either, either, st.booleans())
+def test_the_other_kind_as_the_positive_one_equals_scikit_learn(scores_in, scores_out, balanced):
+    ours = metrics.evaluate(exact(scores_in), exact(scores_out), balanced=balanced, positive="out")
+    theirs = reference(-np.array(scores_out, float), -np.array(scores_in, float), balanced=balanced)
+    for name, role in {"aupr_in": "aupr_out", "aupr_out": "aupr_in"}.items():
+        assert ours[name].item() == pytest.approx(theirs[role], abs=1e-12)
+    for name in ("fpr", "detection_error", "auroc"):
+        assert ours[name].item() == pytest.approx(theirs[name], abs=1e-12)
+    assert metrics.fpr_at_tpr(exact(scores_in), exact(scores_out), positive="out") == ours["fpr"]
+    assert metrics.detection_error(exact(scores_in), exact(scores_out), positive="out") == ours["detection_error"]
+
+
+def test_resamples_know_the_other_kind_too():
+    scores_in, scores_out = torch.randn(300, generator=torch.Generator().manual_seed(0)) + 1, torch.randn(200)
+    options = {"resamples": 50, "positive": "out"}
+    found = metrics.bootstrap(scores_in, scores_out, **options)
+    swapped = metrics.bootstrap(-scores_out, -scores_in, resamples=50)
+    assert torch.equal(found["fpr"], swapped["fpr"]) and torch.equal(found["aupr_in"], swapped["aupr_out"])
+    assert list(metrics.bootstrap(scores_in, scores_out, names=["aupr_out"], **options)) == ["aupr_out"]
+    with pytest.raises(UserError, match="positive is 'ood'; expected one of in, out"):
+        metrics.evaluate(scores_in, scores_out, positive="ood")
+
+
 @pytest.mark.parametrize("name", metrics.METRICS)
 def test_single_functions_agree_with_evaluate(name):
     torch.manual_seed(0)
