@@ -106,6 +106,40 @@ def _over_trainings(row: Any) -> str:
     return f"{row.mean:.1f} ± {row.spread:.1f} ({row.trainings})" if row.trainings > 1 else "–"
 
 
+def convention_table(found: Mapping[str, pd.DataFrame]) -> Styler:
+    """The same scores by the conventions of others: a line for each method and convention.
+
+    Args:
+        found: for each method, of `measure.conventions.conventions`.
+    """
+    titles = {"in": "in-distribution", "out": "out-of-distribution"}
+    rows = []
+    for method, frame in found.items():
+        for one in frame.to_dict("records"):
+            told = [METHOD_TITLES[method], one["who"], titles[one["positive"]], one["rate"], one["error"], one["areas"]]
+            numbers = ["–" if math.isnan(one[name]) else f"{one[name]:.1f}" for name in metrics.METRICS]
+            rows.append(told + numbers)
+    columns = ["Method", "Who counts", "Positive kind", "The rate's threshold", "Detection error", "Areas"]
+    return plain(pd.DataFrame(rows, columns=[*columns, *METRIC_TITLES.values()])).hide(axis="index")
+
+
+def rounding_table(found: Mapping[tuple[float, float], pd.DataFrame]) -> Styler:
+    """Measures of the softmax score kept in float32 beside the exact ones, at each setting.
+
+    Args:
+        found: for each (T, epsilon), of `measure.conventions.softmax_in_float32`.
+    """
+    kinds = {"float32": "softmax in float32", "exact": "margin score"}
+    rows = [
+        [f"{temperature:g}", f"{epsilon:g}", kinds[kind], f"{one['one']:.1f}", f"{one['distinct']:,.0f}"]
+        + [f"{one[name]:.2f}" for name in metrics.METRICS]
+        for (temperature, epsilon), frame in found.items()
+        for kind, one in frame.to_dict("index").items()
+    ]
+    columns = ["T", "ε", "Ranked by", "Exactly 1 (%)", "Distinct scores"]
+    return plain(pd.DataFrame(rows, columns=[*columns, *METRIC_TITLES.values()])).hide(axis="index")
+
+
 def recipe_table(profile: Profile) -> Styler:
     """Every network of the run: its size, how it was trained or where it comes from, and how long it took."""
     cards = experiments.gather(lambda *key: trained.card(profile.trained(*key)), _jobs(profile))
