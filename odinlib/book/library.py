@@ -55,7 +55,7 @@ def public(module: str) -> list[str]:
     """The public functions and classes that a module defines itself and describes, in their order.
 
     >>> public("odinlib.compare")
-    ['verdict', 'is_the_papers', 'comparison', 'by_another_recipe', 'printed_accuracy', 'causes']
+    ['verdict', 'whole_interval', 'is_the_papers', 'comparison', 'by_another_recipe', 'printed_accuracy', 'causes']
     """
     path = _PACKAGE.joinpath(*module.split(".")[1:])
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
