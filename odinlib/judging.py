@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from odinlib import devices, own, splits
-from odinlib.artefacts import write_atomically
+from odinlib.artefacts import load_json, write_atomically
 from odinlib.datasets import imagefiles
 from odinlib.errors import Missing, UserError
 from odinlib.odin import ODIN
@@ -265,9 +265,6 @@ def _class_names(network: nn.Module) -> dict[int, str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{imagefiles.shown(path)} cannot be read ({error})", remedy="write it again") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{imagefiles.shown(path)} holds no settings", expected="a mapping in JSON")
-    return found
+        return load_json(path)
+    except FileNotFoundError:
+        raise Missing(f"{imagefiles.shown(path)} is not there", remedy="write it with `odin score --save`") from None

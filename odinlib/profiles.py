@@ -413,7 +413,7 @@ def _check_list(name: str, values: Any) -> None:
 
 
 def _check_training(name: str) -> None:
-    if name not in TRAININGS and not re.fullmatch(r"seed\d+(-[0-9a-f]{8})?", name):
+    if name not in TRAININGS and not re.fullmatch(r"seed[0-9]{1,19}(-[0-9a-f]{8})?", name):
         raise UserError(
             f"training is {name!r}", expected=f"one of {', '.join(TRAININGS)}, or our own by its seed, as seed0"
         )

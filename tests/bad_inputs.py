@@ -25,9 +25,10 @@ import tarfile
 import tempfile
 import time
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -38,7 +39,7 @@ from PIL import Image
 from tiny import TINY
 
 from odinlib import artefacts, cli, profiles, record
-from odinlib.datasets import prepare
+from odinlib.datasets import archives, formats, lmdb, prepare
 from odinlib.networks import build
 
 NET, ID = TINY.networks[0], TINY.id_sets[0]
@@ -282,7 +283,7 @@ def cifar(content: bytes) -> Callable[[Path], None]:
     return several(write("cifar/test_batch", content), write("cifar/batches.meta", meta))
 
 
-def lmdb(change: Callable[[bytearray], None]) -> Callable[[Path], None]:
+def lmdb_of(change: Callable[[bytearray], None]) -> Callable[[Path], None]:
     """A database of one leaf with one value, changed."""
     held = bytearray(4096 * 3)
     for number in (0, 1):
@@ -305,6 +306,15 @@ def branch_to_itself(held: bytearray) -> None:
     for slot in range(100):
         struct.pack_into("<H", held, 8192 + 16 + 2 * slot, 4000)
     struct.pack_into("<HHHH", held, 8192 + 4000, 2, 0, 0, 0)
+
+
+def one_value_for_all(held: bytearray) -> None:
+    """A leaf of a hundred entries that are all one value of most of the file."""
+    struct.pack_into("<H", held, 8192 + 12, 16 + 2 * 100)
+    for slot in range(100):
+        struct.pack_into("<H", held, 8192 + 16 + 2 * slot, 4000)
+    struct.pack_into("<HHHH", held, 8192 + 4000, 4000, 0, 1, 1)
+    struct.pack_into("<Q", held, 8192 + 4009, 1)
 
 
 def branches_without_end(held: bytearray) -> None:
@@ -374,7 +384,7 @@ def typed() -> Iterator[Case]:
         "ood_sets": ("[1, 2]", "[]", "text", "[letters, letters]", f"[{ID}]", "[../x]", "{digits: 3}", "[null]"),
         "id_sets": ("[]", "digits", "[1]", "[digits, digits]", "[none-such]"),
         "networks": ("[]", "[1]", f"[{NET}, {NET}]", "[mlp-0x0]", "[densenet-bc-999999-12]", "mlp-16x1"),
-        "split": ("third", "1", "[first]", "None "),
+        "split": ("third", "1", "[first]", "none"),
         "resampled": ("[a]", "3", "[photos-resize, photos-resize]"),
         "resamples": ("1", "-5", "x"),
         "pictures": ("none-such", "1"),
@@ -525,7 +535,8 @@ def files() -> Iterator[Case]:
         # Whatever it was, sealing writes it anew.
         yield Case("manifests", f"seal: {what}", SEAL, "MANIFEST", write(MANIFEST, text), status=0)
     for how in ("folder", "pipe", "loop"):
-        yield Case("manifests", f"verify: a {how}", VERIFY, "", replaced(MANIFEST, how))
+        told = "1 line above|none of the 1 |Too many levels of symbolic links"
+        yield Case("manifests", f"verify: a {how}", VERIFY, told, replaced(MANIFEST, how))
     edited = {
         "a distance": resaved(DISTANCE, lambda a, c: a.update(energy_squared=np.float64(9))),
         "a response": resaved(RESPONSES, lambda a, c: a.update(logits=a["logits"] + 1)),
@@ -536,7 +547,7 @@ def files() -> Iterator[Case]:
     }
     for what, damage in edited.items():
         yield Case("edited records", f"verify: {what}", VERIFY, "is not as it should be", damage)
-        for name in READS:
+        for name in RECORDS:
             if what.split()[-1] in name:
                 yield Case(
                     "edited records", f"read: {what} by {name}", ("READ", name), "not the file in MANIFEST", damage
@@ -564,18 +575,30 @@ def files() -> Iterator[Case]:
     )
     yield Case("nothing there", "seal an empty folder", SEAL, "nothing is recorded", empty)
     cards = {
-        "no classes": without("classes"),
-        "no architecture": without("architecture"),
-        "no sha256": without("sha256"),
-        "classes of text": lambda c: c.update(classes="ten"),
-        "classes below 0": lambda c: c.update(classes=-1),
-        "10^9 classes": lambda c: c.update(classes=10**9),
-        "size of text": lambda c: c.update(size="big"),
-        "an unknown architecture": lambda c: c.update(architecture="resnet"),
-        "an architecture of a number": lambda c: c.update(architecture=5),
-        "another architecture": lambda c: c.update(architecture="mlp-8x2"),
+        "no classes": (without("classes"), "has no 'classes'"),
+        "no architecture": (without("architecture"), "has no 'architecture'"),
+        "no sha256": (without("sha256"), "has no 'sha256'"),
+        "a digest of a number": (lambda c: c.update(sha256=5), "has 'sha256': '5'; expected text"),
+        "classes of text": (lambda c: c.update(classes="ten"), "'classes': 'ten'; expected a whole"),
+        "classes below 0": (lambda c: c.update(classes=-1), "not of -1 classes"),
+        "10^9 classes": (lambda c: c.update(classes=10**9), "not of 1000000000 classes"),
+        "classes that are a list": (lambda c: c.update(classes=[10]), "has 'classes'.*; expected"),
+        "size of text": (lambda c: c.update(size="big"), "has 'size': 'big'; expected"),
+        "size of 10^6": (lambda c: c.update(size=10**6), "size is 1000000; expected a whole number from 1 to 4096"),
+        "10^9 channels": (lambda c: c.update(channels=10**9), "channels is 1000000000; expected"),
+        "channels of null": (lambda c: c.update(channels=None), "has 'channels': 'None'; expected"),
+        "an unknown architecture": (lambda c: c.update(architecture="resnet"), "network is 'resnet'; expected"),
+        "an architecture of a number": (lambda c: c.update(architecture=5), "'architecture': '5'; expected text"),
+        "an architecture of 5,000 digits": (
+            lambda c: c.update(architecture=f"mlp-{'9' * 5000}x1"),
+            "network is 'mlp-99.*; expected",
+        ),
+        "another architecture": (lambda c: c.update(architecture="mlp-8x2"), "has shape.*; expected"),
+        "a normalisation of text": (lambda c: c.update(normalisation="none"), "'normalisation': 'none'; expected"),
+        "a mean of text": (lambda c: c.update(normalisation={"mean": ["a"], "std": [1.0]}), "in their card"),
+        "a recipe of text": (lambda c: c.update(recipe="ours"), "'recipe': 'ours'; expected"),
     }
-    for what, change in cards.items():
+    for what, (change, told) in cards.items():
 
         def damage(world: Path, change: Callable[[dict], None] = change) -> None:
             found = json.loads((world / CARD).read_text())
@@ -583,7 +606,7 @@ def files() -> Iterator[Case]:
             (world / CARD).write_text(json.dumps(found))
             (world / RESPONSES).unlink()
 
-        yield Case("cards", f"respond: {what}", ("respond", "--profile", "tiny", *CHOSEN), "", damage)
+        yield Case("cards", f"respond: {what}", ("respond", "--profile", "tiny", *CHOSEN), told, damage)
 
 
 MANIFESTS = {
@@ -632,7 +655,19 @@ def reading() -> profiles.Profile:
     return dataclasses.replace(TINY, compute=False)
 
 
-READS = {"distance": _read_distance, "accuracy": _read_accuracy, "response": _read_response, "grid": _read_grid}
+def raw_file(path: str) -> archives.RawFile:
+    return archives.RawFile(PurePosixPath(path), Path(path).read_bytes())
+
+
+RECORDS = {"distance": _read_distance, "accuracy": _read_accuracy, "response": _read_response, "grid": _read_grid}
+# What the sums of published files would refuse before it comes to their readers.
+READS = {
+    **RECORDS,
+    "idx": lambda: formats.idx(raw_file("mnist/t10k-images-idx3-ubyte")).shape,
+    "cifar": lambda: formats.cifar_batch(raw_file("cifar/test_batch"), "labels"),
+    "names": lambda: formats.cifar_names(raw_file("cifar/test_batch"), "label_names"),
+    "lmdb": lambda: list(lmdb.items(Path("lsun/data.mdb").read_bytes())),
+}
 
 
 def huge() -> bytes:
@@ -679,115 +714,165 @@ def sets() -> Iterator[Case]:
 
         damages[f"provenance {what}"] = rezip(path, change)
     for what, damage in damages.items():
-        yield Case("prepared sets", f"sheet: {what}", sheet, "", damage)
-    for what in ("cut", "text", "a pipe", "provenance null", "provenance a number", "a folder", "encrypted"):
-        yield Case("prepared sets", f"data status: {what}", ("data", "status"), "", damages[what], status=0)
+        told = "is damaged|recorded SHA-256|is a folder; |is a pipe|is not prepared"
+        yield Case("prepared sets", f"sheet: {what}", sheet, told, damage)
+        if what != "a link to itself":
+            shown = rf"{path} is |damaged" if "images" not in what else "cifar10"
+            yield Case("prepared sets", f"data status: {what}", ("data", "status"), shown, damage, status=0)
     yield Case(
         "prepared sets",
         "train: a single image without classes",
         ("train", "--profile", "paper", "--network", "wrn-40-4", "--id-set", "cifar10"),
-        "",
+        "is damaged .it lacks 'classes'",
         damages["provenance without classes"],
     )
+    for what, (reader, told, damage) in readers().items():
+        yield Case("raw files", what, ("READ", reader), told, damage)
+    published = "has SHA256 .*; expected .*fetch it again"
+    mnist, cifar10 = ("mnist", idx_files(b"")), ("cifar10", cifar(b""))
+    for name, damage in (mnist, cifar10):
+        words = ("data", "prepare", name, "--source", f"{{}}/{name.removesuffix('10')}")
+        yield Case("raw files", f"{name} that was changed", words, published, damage)
+    piped = several(mnist[1], replaced("mnist/t10k-images-idx3-ubyte", "pipe"))
+    yield Case("raw files", "IDX a pipe", ("data", "prepare", "mnist", "--source", "{}/mnist"), "is a pipe", piped)
+    yield from folders()
+
+
+def readers() -> dict[str, tuple[str, str, Callable[[Path], None]]]:
+    """Damaged files of the publishers' own formats: the reader, what is told, and the damage."""
+    pixels = np.zeros((1, 3072), np.uint8)
+
+    def batch(**content: object) -> Callable[[Path], None]:
+        return cifar(pickle.dumps({"data": pixels, "labels": [0], **content}))
+
+    return {
+        "IDX of 65 dimensions": (
+            "idx",
+            "no IDX file of bytes",
+            idx_files(b"\0\0\x08\x41" + struct.pack(">65I", *[1] * 65) + b"\0"),
+        ),
+        "IDX of 255 dimensions, cut": ("idx", "no IDX file of bytes", idx_files(b"\0\0\x08\xff")),
+        "IDX of no dimension": ("idx", "truncated", idx_files(b"\0\0\x08\0\0")),
+        "IDX of 2^32 images": (
+            "idx",
+            "truncated",
+            idx_files(b"\0\0\x08\x03" + struct.pack(">3I", 2**32 - 1, 28, 28) + b"\0" * 9),
+        ),
+        "IDX of floats": ("idx", "no IDX file of bytes", idx_files(b"\0\0\x0d\x03" + bytes(12))),
+        "IDX empty": ("idx", "no IDX file of bytes", idx_files(b"")),
+        "CIFAR pickle that runs": ("cifar", "no CIFAR pickle .it asks for", cifar(pickle.dumps(Runs()))),
+        "CIFAR pickle of a list": ("cifar", "holds a list; expected a dictionary", cifar(pickle.dumps([]))),
+        "CIFAR pickle cut": ("cifar", "no CIFAR pickle", cifar(pickle.dumps({"data": pixels, "labels": [0]})[:-9])),
+        "CIFAR pickle nested deeply": ("cifar", "no CIFAR pickle", cifar(b"(" * 100_000 + b".")),
+        "CIFAR pickle of a number of 10 GB": (
+            "cifar",
+            "no CIFAR pickle",
+            cifar(b"\x80\x04\x8e" + struct.pack("<Q", 10**10)),
+        ),
+        "CIFAR empty": ("cifar", "no CIFAR pickle", cifar(b"")),
+        "CIFAR labels of text": ("cifar", "no CIFAR batch", batch(labels=["a"])),
+        "CIFAR labels too large": ("cifar", "no CIFAR batch", batch(labels=[2**70])),
+        "CIFAR labels below 0": ("cifar", "no CIFAR batch", batch(labels=[-1])),
+        "CIFAR labels that are lists": ("cifar", "no CIFAR batch", batch(labels=[[0]])),
+        "CIFAR labels that are NaN": ("cifar", "no CIFAR batch", batch(labels=[float("nan")])),
+        "CIFAR data of text": ("cifar", "no CIFAR batch", batch(data="x")),
+        "CIFAR data of objects": ("cifar", "no CIFAR", batch(data=np.array([None] * 3072, dtype=object)[None])),
+        "CIFAR names that are none": ("names", "has no label_names", batch()),
+        "CIFAR names that are numbers": ("names", "has no label_names", batch(label_names=[1, 2])),
+        "LMDB that leads to itself": ("lmdb", "page 2 is in the tree twice", lmdb_of(branch_to_itself)),
+        "LMDB of ways without end": ("lmdb", "is in the tree twice", lmdb_of(branches_without_end)),
+        "LMDB of one value a hundred times": ("lmdb", "lie upon each other", lmdb_of(one_value_for_all)),
+        "LMDB cut": ("lmdb", "is damaged", lmdb_of(lambda h: h.__delitem__(slice(9000, None)))),
+        "LMDB of pages of 0 bytes": ("lmdb", "is damaged", lmdb_of(lambda h: struct.pack_into("<I", h, 40, 0))),
+        "LMDB of another version": ("lmdb", "not an LMDB file", lmdb_of(lambda h: struct.pack_into("<I", h, 20, 9))),
+        "LMDB empty": ("lmdb", "is damaged", write("lsun/data.mdb", b"")),
+    }
+
+
+def folders() -> Iterator[Case]:
+    """Folders and archives of images."""
     png = png_bytes(40)
-    mnist, lsun = (
-        ("data", "prepare", "mnist", "--source", "{}/mnist"),
-        ("data", "prepare", "lsun", "--source", "{}/lsun"),
-    )
-    cifar10 = ("data", "prepare", "cifar10", "--source", "{}/cifar")
 
     def folder(source: str) -> tuple[str, ...]:
         return ("data", "prepare", "images_folder", "--name", "own", "--source", source)
 
+    def archive(damage: Callable[[Path], None], path: str = "a.zip") -> Callable[[Path], None]:
+        return several(zipped(path, **{"a.png": png}), damage)
+
     raw = {
-        "IDX of 65 dimensions": (mnist, idx_files(b"\0\0\x08\x41" + struct.pack(">65I", *[1] * 65) + b"\0")),
-        "IDX of 255 dimensions, cut": (mnist, idx_files(b"\0\0\x08\xff")),
-        "IDX of 2^32 images": (mnist, idx_files(b"\0\0\x08\x03" + struct.pack(">3I", 2**32 - 1, 28, 28) + b"\0" * 9)),
-        "IDX of floats": (mnist, idx_files(b"\0\0\x0d\x03" + bytes(12))),
-        "IDX empty": (mnist, idx_files(b"")),
-        "IDX of no images": (
-            mnist,
-            idx_files(b"\0\0\x08\x03" + struct.pack(">3I", 0, 28, 28), b"\0\0\x08\x01" + bytes(4)),
-        ),
-        "IDX a pipe": (mnist, several(idx_files(b""), replaced("mnist/t10k-images-idx3-ubyte", "pipe"))),
-        "IDX a gzip that is none": (
-            mnist,
-            several(
-                idx_files(b""),
-                write("mnist/t10k-images-idx3-ubyte.gz", b"\x1f\x8brubbish"),
-                lambda w: (w / "mnist/t10k-images-idx3-ubyte").unlink(),
-            ),
-        ),
-        "CIFAR pickle that runs": (cifar10, cifar(pickle.dumps(Runs()))),
-        "CIFAR pickle of a list": (cifar10, cifar(pickle.dumps([]))),
-        "CIFAR pickle cut": (cifar10, cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [0]})[:-9])),
-        "CIFAR pickle of labels of text": (
-            cifar10,
-            cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": ["a"]})),
-        ),
-        "CIFAR pickle of labels too large": (
-            cifar10,
-            cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [2**70]})),
-        ),
-        "CIFAR pickle of a label that no class has": (
-            cifar10,
-            cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [77]})),
-        ),
-        "CIFAR pickle nested deeply": (cifar10, cifar(b"(" * 100_000 + b".")),
-        "CIFAR empty": (cifar10, cifar(b"")),
-        "LMDB that leads to itself": (lsun, lmdb(branch_to_itself)),
-        "LMDB of ways without end": (lsun, lmdb(branches_without_end)),
-        "LMDB cut": (lsun, lmdb(lambda h: h.__delitem__(slice(9000, None)))),
-        "LMDB of pages of 0 bytes": (lsun, lmdb(lambda h: struct.pack_into("<I", h, 40, 0))),
-        "LMDB of another version": (lsun, lmdb(lambda h: struct.pack_into("<I", h, 20, 9))),
-        "LMDB of no image": (lsun, lmdb(lambda h: None)),
-        "LMDB empty": (lsun, write("lsun/data.mdb", b"")),
-        "zip that leads out": (folder("{}/a.zip"), zipped("a.zip", **{"../out.png": png})),
-        "zip of an absolute path": (folder("{}/a.zip"), zipped("a.zip", **{"/out.png": png})),
-        "zip of a drive": (folder("{}/a.zip"), zipped("a.zip", **{"C:\\out.png": png})),
-        "zip cut": (folder("{}/a.zip"), several(zipped("a.zip", **{"a.png": png}), cut("a.zip", 0.5))),
-        "zip encrypted": (folder("{}/a.zip"), several(zipped("a.zip", **{"a.png": png}), flags("a.zip", bits=1))),
-        "zip by an unknown compression": (
-            folder("{}/a.zip"),
-            several(zipped("a.zip", **{"a.png": png}), flags("a.zip", method=77)),
-        ),
-        "zip with a wrong sum": (folder("{}/a.zip"), several(zipped("a.zip", **{"a.png": png}), flip("a.zip", 60))),
-        "zip empty": (folder("{}/a.zip"), write("a.zip", b"")),
-        "zip a pipe": (folder("{}/a.zip"), replaced("a.zip", "pipe")),
-        "zip of no images": (folder("{}/a.zip"), zipped("a.zip", **{"a.txt": b"x"})),
-        "tar with a link": (folder("{}/a.tar"), tarred("a.tar", ("a.png", None, "/etc/passwd"))),
-        "tar that leads out": (folder("{}/a.tar"), tarred("a.tar", ("../a.png", png, ""))),
-        "tar cut": (folder("{}/a.tar"), several(tarred("a.tar", ("a.png", png * 50, "")), cut("a.tar", 0.4))),
+        "zip that leads out": ("a.zip", "outside itself", zipped("a.zip", **{"../out.png": png})),
+        "zip of an absolute path": ("a.zip", "outside itself", zipped("a.zip", **{"/out.png": png})),
+        "zip of a drive": ("a.zip", "outside itself", zipped("a.zip", **{"C:\\out.png": png})),
+        "zip cut": ("a.zip", "not a zip file", archive(cut("a.zip", 0.5))),
+        "zip encrypted": ("a.zip", "is encrypted", archive(flags("a.zip", bits=1))),
+        "zip by an unknown compression": ("a.zip", "is not supported", archive(flags("a.zip", method=77))),
+        "zip with a wrong sum": ("a.zip", "Bad CRC-32", archive(flip("a.zip", 60))),
+        "zip empty": ("a.zip", "not a zip file", write("a.zip", b"")),
+        "zip a pipe": ("a.zip", "is a pipe", replaced("a.zip", "pipe")),
+        "zip a folder of none": ("a.zip", "holds no images", lambda world: (world / "a.zip").mkdir()),
+        "zip of no images": ("a.zip", "holds no images, but 1 .txt", zipped("a.zip", **{"a.txt": b"x"})),
+        "tar with a link": ("a.tar", "holds a link", tarred("a.tar", ("a.png", None, "/etc/passwd"))),
+        "tar that leads out": ("a.tar", "outside itself", tarred("a.tar", ("../a.png", png, ""))),
+        "tar cut": ("a.tar", "unexpected end", several(tarred("a.tar", ("a.png", png * 50, "")), cut("a.tar", 0.4))),
         "tar.gz cut": (
-            folder("{}/a.tar.gz"),
+            "a.tar.gz",
+            "ended before the end",
             several(tarred("a.tar.gz", ("a.png", os.urandom(5000), "")), cut("a.tar.gz", 0.5)),
         ),
-        "tar.gz that is none": (folder("{}/a.tgz"), write("a.tgz", b"rubbish")),
-        "tar of text": (folder("{}/a.tar"), write("a.tar", "x" * 600)),
+        "tar.gz that is none": ("a.tgz", "Not a gzipped file", write("a.tgz", b"rubbish")),
+        "tar of text": ("a.tar", "is damaged", write("a.tar", "x" * 600)),
         "tar with a size below 0": (
-            folder("{}/a.tar"),
+            "a.tar",
+            "is empty|is damaged",
             several(tarred("a.tar", ("a.png", png, "")), tar_size("a.tar")),
         ),
-        "folder empty": (folder("{}/none"), lambda world: (world / "none").mkdir()),
-        "folder not there": (folder("{}/none"), lambda world: None),
-        "folder of a pipe": (folder("{}/p"), several(lambda world: (world / "p").mkdir(), replaced("p/a.png", "pipe"))),
-        "folder of a link to itself": (
-            folder("{}/p"),
-            several(lambda world: (world / "p").mkdir(), replaced("p/a.png", "loop")),
+        "folder empty": ("none", "holds no images", lambda world: (world / "none").mkdir()),
+        "folder not there": ("none", "does not exist", lambda world: None),
+        "folder a link to itself": ("none", "Too many levels|does not exist", replaced("none", "loop")),
+        "folder of a pipe": ("p", "is a pipe", replaced("p/a.png", "pipe")),
+        "folder of a link to itself": ("p", "Too many levels", replaced("p/a.png", "loop")),
+        "folder of a link that leads nowhere": (
+            "p",
+            "a.png",
+            several(lambda world: (world / "p").mkdir(), lambda world: (world / "p/a.png").symlink_to("nothing")),
         ),
-        "folder of text": (folder("{}/p"), write("p/a.png", "text")),
-        "a file of another kind": (folder("{}/wrn.pth"), lambda world: None),
-        "a name that leads out": (
-            ("data", "prepare", "images_folder", "--name", "../x", "--source", "{}/images"),
-            lambda world: None,
-        ),
-        "a name of a published set": (
-            ("data", "prepare", "images_folder", "--name", "isun", "--source", "{}/images"),
-            lambda world: None,
-        ),
+        "folder of text": ("p", "none of 1 files is a usable image", write("p/a.png", "text")),
+        "folder of a name with a control character": ("p", r"a\\x1b\[31mb.png", write("p/a\x1b[31mb.png", "text")),
+        "folder of a name that is not UTF-8": ("p", r"caf\\xe9.png", write(os.fsdecode(b"p/caf\xe9.png"), "text")),
+        "a file of another kind": ("wrn.pth", "no archive known here", lambda world: None),
     }
-    for what, (words, damage) in raw.items():
-        yield Case("raw files", what, words, "", damage)
+    for what, (source, told, damage) in raw.items():
+        yield Case("raw files", what, folder(f"{{}}/{source}"), told, damage)
+    for what, name, told in (
+        ("that leads out", "../x", "name is '../x'; expected"),
+        ("of a published set", "isun", "isun is a published set"),
+        ("that is empty", "", "name is ''; expected"),
+        ("of 300 letters", "n" * 300, "name is 'nnn.*; expected|too long"),
+    ):
+        words = ("data", "prepare", "images_folder", "--name", name, "--source", "{}/images")
+        yield Case("raw files", f"a name {what}", words, told)
+    pictures = {
+        "PNG of 0 pixels": (png_of(0, 5), "cannot be read"),
+        "PNG of 10^9 pixels": (png_of(40_000, 40_000), "refused"),
+        "PNG cut": (png[:60], "cannot be read"),
+        "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch ran) (w) file\n", "EPS"),
+        "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
+        "TIFF of rubbish": (b"II*\0\xff\xff\xff\xff", "cannot be read"),
+        "GIF cut": (b"GIF89a\x20\0\x20\0", "cannot be read"),
+        "too small": (png_bytes(8), "1 are of another size"),
+    }
+    for what, (content, told) in pictures.items():
+        yield Case("images", f"prepare: {what}", folder("{}/p"), told, write("p/a.png", content))
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that says that it has so many pixels, and has one line of them."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b"")
 
 
 def png_bytes(side: int) -> bytes:
@@ -1036,7 +1121,7 @@ def outcome(case: Case, made: Path, folder: Path) -> tuple[str, str]:
         return "raw", said
     if status == 0 != case.status:
         return "accepted wrongly", said
-    if status != case.status or not re.search(case.told, said):
+    if status != case.status or not re.search(case.told, said if case.status else out):
         return "wrong line", f"[{status}] {said}"
     shown = [line for line in lines if not re.match(r"waiting for |without |Usage: |Try |.*\d+%\|", line)]
     if case.status and (len(shown) > 1 + (case.words[0] == "respond") or not all(map(str.isprintable, lines))):
