@@ -35,15 +35,19 @@ class UserError(Exception):
             parts.append(f"expected {expected}")
         if remedy:
             parts.append(remedy)
-        super().__init__(_one_line("; ".join(parts)))
+        super().__init__(one_line("; ".join(parts)))
 
     def _render_traceback_(self) -> list[str]:
         """IPython's hook: a notebook shows the one line and no frames."""
         return [f"{type(self).__name__}: {self}"]
 
 
-def _one_line(text: str) -> str:
-    """Text as one line that a terminal cannot take for commands: of a file's name or header anything may come."""
+def one_line(text: str) -> str:
+    r"""Text as one line that a terminal cannot take for commands: of a file's name or header anything may come.
+
+    >>> one_line("a\x1b[2J\nb")
+    'a\\x1b[2J b'
+    """
     return "".join(one if one.isprintable() else " " if one.isspace() else ascii(one)[1:-1] for one in text)
 
 
@@ -153,7 +157,7 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = f"it lacks {error}" if isinstance(error, KeyError) else str(error).strip()
-    text = _one_line(text or type(error).__name__)
+    text = one_line(text or type(error).__name__)
     return text if len(text) <= 200 else f"{text[:200]} ..."
 
 

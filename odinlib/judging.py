@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from odinlib import devices, own, splits
+from odinlib import devices, errors, own, splits
 from odinlib.artefacts import load_json, write_atomically
 from odinlib.datasets import imagefiles
 from odinlib.errors import Missing, UserError
@@ -142,7 +142,11 @@ def load(path: Path, network: nn.Module) -> Fitted:
     if not isinstance(content.get("reading"), dict):
         raise UserError(f"{path} does not say how images are read", remedy="write it with `odin score --save`")
     reading = {key: tuple(value) if isinstance(value, list) else value for key, value in content["reading"].items()}
-    return Fitted(detector, reading, _class_names(network), dict(content.get("about") or {}))
+    with errors.reading(path, "write it with `odin score --save`"):
+        own.folders.read_files([], **reading)  # which refuses what images cannot be read by
+        fitted = Fitted(detector, reading, _class_names(network), dict(content.get("about") or {}))
+        list(summary(fitted, [], {}))  # or what it was fitted on could not be told, after all images
+        return fitted
 
 
 def judge(fitted: Fitted, images: Sequence[Path], progress: bool = False) -> tuple[list[Row], dict[str, int]]:

@@ -24,6 +24,7 @@ import sys
 import tarfile
 import tempfile
 import time
+import warnings
 import zipfile
 import zlib
 from collections import Counter
@@ -865,6 +866,254 @@ def folders() -> Iterator[Case]:
         yield Case("images", f"prepare: {what}", folder("{}/p"), told, write("p/a.png", content))
 
 
+SCORE = ("score", "--network", f"{{}}/{WEIGHTS}", "--familiar", "{}/images")
+NUMBERS = {
+    "temperature": ("0", "-1", "nan", "inf"),
+    "epsilon": ("-0.1", "nan", "inf"),
+    "tpr": ("0", "1.5", "nan", "-1"),
+    "mean": ("0.5,0.5", "nan", "inf"),
+    "std": ("0", "-1", "nan", "1,1"),
+}
+CHOICES = {
+    "filter": ("none-such", "../x", "a\nb"),
+    "device": ("cuda:99", "x", "cpu:9"),
+    "logits": ("none-such", "99"),
+    "architecture": ("none-such", "timm:none-such", "nobody:x", "{}/none.py:f", "{}/wrn.pth:f", ""),
+    "place": ("none-such",),
+}
+
+
+def scored() -> Iterator[Case]:
+    """Networks, images, folders and detectors of one's own."""
+    told = {"mean": "mean|numbers", "std": "std|numbers", "logits": "logits|output|place", "place": "at 'none-such'"}
+    for name, values in {**NUMBERS, **CHOICES}.items():
+        for value in values:
+            architecture = () if name != "place" else ("--architecture", "{}/mine.py:make")
+            words = (*SCORE, f"--{name}", value, *architecture, "{}/images")
+            line = told.get(name, f"{name}|library|is not there|network|cannot be run|channels")
+            yield Case("score", f"--{name} {value[:20]}", words, line, write("mine.py", ARCHITECTURE))
+    for name, value in (
+        *(("size", value) for value in ("9" * 30, "0x0", "-1", "x", "32x", "1x2x3", "٣٢", "")),
+        *(("crop", "a"), ("resize", "1.5"), ("channels", "0"), ("batch", "0"), ("seed", "-1"), ("mean", "a,b")),
+    ):
+        status = 2 if value != "0x0" else 1
+        yield Case(
+            "score", f"--{name} {value}", (*SCORE, f"--{name}", value, "{}/images"), f"{name}|size", status=status
+        )
+    for name, value in (
+        ("size", "999999999"),
+        ("resize", "999999999"),
+        ("size", "1000000"),
+        ("crop", "1000"),
+        ("channels", "7"),
+    ):
+        words = (*SCORE, f"--{name}", value, "{}/images")
+        yield Case("score", f"--{name} {value[:9]}", words, "size is|resize is|crop is|channels|too small")
+    networks = {
+        "not there": (lambda world: (world / WEIGHTS).unlink(), "is not there"),
+        "empty": (write(WEIGHTS, b""), "holds no network"),
+        "text": (write(WEIGHTS, "text"), "holds no network"),
+        "a folder": (replaced(WEIGHTS, "folder"), "without a config.json"),
+        "a folder with a configuration of a class of its own": (
+            several(replaced(WEIGHTS, "folder"), write(f"{WEIGHTS}/config.json", REMOTE)),
+            "holds no network of transformers|not installed",
+        ),
+        "a folder with a broken configuration": (
+            several(replaced(WEIGHTS, "folder"), write(f"{WEIGHTS}/config.json", "[" * 100_000)),
+            "holds no network of transformers|not installed",
+        ),
+        "a pipe": (replaced(WEIGHTS, "pipe"), "no regular file"),
+        "a link to itself": (replaced(WEIGHTS, "loop"), "not there|Too many levels"),
+        "a pickle that runs": (write(WEIGHTS, pickle.dumps(Runs())), "not the network that they are of"),
+        "an archive whose pickle runs": (
+            lambda world: torch.save(Runs(), world / WEIGHTS),
+            "not the network that they are of",
+        ),
+        "a pickled module": (lambda world: torch.save(torch.nn.Linear(2, 2), world / WEIGHTS), "can also be trusted"),
+        "TorchScript named .safetensors": (torchscript(WEIGHTS), "can run any program"),
+        "TorchScript cut": (several(torchscript(WEIGHTS), cut(WEIGHTS, 0.5)), "holds no network"),
+        "an exported program": (
+            zipped(WEIGHTS, **{"a/archive_format": b"pt2", "a/models/model.json": b"{}"}),
+            "can run any program",
+        ),
+        "a header of 2^60 bytes": (write(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), "holds no network|damaged"),
+        "a header of the wrong type": (write(WEIGHTS, struct.pack("<Q", 2) + b"[]"), "holds no network|damaged"),
+        "tensors beyond the file": (write(WEIGHTS, tensors(1000)), "damaged"),
+        "tensors of another kind": (write(WEIGHTS, tensors(8)), "SHA-256|damaged"),
+        "a card that is null": (write(CARD, "null"), "damaged"),
+        "a card that is a pipe": (replaced(CARD, "pipe"), "is a pipe"),
+        "no card": (lambda world: (world / CARD).unlink(), "without their architecture"),
+    }
+    for what, (damage, line) in networks.items():
+        yield Case("score", f"network: {what}", (*SCORE, "{}/images"), line, damage)
+    for what, line in (("safe", "not the network|holds no network"), ("cut", "cannot be read|holds no")):
+        words = ("score", "--network", "{}/own.pt", "--trust", "--familiar", "{}/images", "{}/images")
+        damage = write("own.pt", "text") if what == "safe" else several(torchscript("own.pt"), cut("own.pt", 0.5))
+        yield Case("score", f"trusted network: {what}", words, line, damage)
+    outputs = {
+        "a tuple of texts": "nn.Identity() and Gives(lambda x: ('a', 'b'))",
+        "nothing": "Gives(lambda x: None)",
+        "a number": "Gives(lambda x: 3.0)",
+        "logits [N]": "Gives(lambda x: x.flatten(1).sum(1))",
+        "logits of one image too many": "Gives(lambda x: torch.zeros(len(x) + 1, 5) + x.sum())",
+        "NaN": "Gives(lambda x: x.flatten(1)[:, :5] * float('nan'))",
+        "infinity": "Gives(lambda x: x.flatten(1)[:, :5] + float('inf'))",
+        "whole numbers": "Gives(lambda x: x.flatten(1)[:, :5].long())",
+        "text": "Gives(lambda x: 'logits')",
+        "an error": "Gives(lambda x: 1 / 0)",
+        "no gradient": "Gives(lambda x: x.detach().flatten(1)[:, :5])",
+        "an error that is a line break": "Gives(lambda x: (_ for _ in ()).throw(ValueError('a\\nb\\x1b[31m')))",
+    }
+    for what, made in outputs.items():
+        words = ("score", "--network", "{}/own.pt", "--trust", "--familiar", "{}/images", "{}/images", "--size", "8")
+        words = ("score", "--network", "{}/w.pth", "--architecture", "{}/mine.py:make", *words[4:])
+        damage = several(write("mine.py", ARCHITECTURE.replace("Gives(first)", made)), weightless("w.pth"))
+        yield Case("score", f"network that gives {what}", words, "^error: |^warning: ", damage)
+    for what, source, line in (
+        ("does not parse", "def make(:", "cannot be run"),
+        ("ends the process", "raise SystemExit(0)", "cannot be run"),
+        ("is no module", "def make(): return 3", "gives a int"),
+        ("has no such name", "x = 1", "has no function"),
+        ("is not UTF-8", b"\xff\xfe", "cannot be run"),
+        ("prints a traceback", "import nothing_of_this_name", "cannot be run"),
+        ("never ends its recursion", "def make(): return make()", "make.*fails"),
+    ):
+        words = (
+            "score",
+            "--network",
+            "{}/wrn.pth",
+            "--architecture",
+            "{}/mine.py:make",
+            "--familiar",
+            "{}/images",
+            "{}/images",
+        )
+        yield Case("score", f"architecture that {what}", words, line, write("mine.py", source))
+    detectors = {
+        "not there": (lambda world: None, "is not there"),
+        "empty": (write("d.json", b""), "is damaged"),
+        "null": (write("d.json", "null"), "is damaged"),
+        "a list": (write("d.json", "[]"), "is damaged"),
+        "nested deeply": (write("d.json", "[" * 100_000), "is damaged"),
+        "a folder": (lambda world: (world / "d.json").mkdir(), "is a folder"),
+        "a pipe": (replaced("d.json", "pipe"), "is a pipe"),
+        "not UTF-8": (write("d.json", b"\xff\xfe"), "is damaged"),
+        "of nothing": (write("d.json", "{}"), "is damaged .it lacks"),
+        "without a threshold": (detector(lambda d: d["fitted"].pop("threshold_")), "is damaged"),
+        "with a threshold of text": (detector(lambda d: d["fitted"].update(threshold_="a")), "is damaged"),
+        "with a threshold of NaN": (detector(lambda d: d["fitted"].update(threshold_=float("nan"))), "is damaged"),
+        "with a method of its own": (detector(lambda d: d["fitted"].update(predict_=1)), "is damaged"),
+        "with a temperature of text": (detector(lambda d: d["settings"].update(temperature="a")), "temperature is 'a'"),
+        "with a fitted temperature of 0": (detector(lambda d: d["fitted"].update(temperature_=0)), "temperature is 0"),
+        "with a fitted epsilon below 0": (detector(lambda d: d["fitted"].update(epsilon_=-1)), "epsilon is -1"),
+        "with a batch of text": (detector(lambda d: d["settings"].update(batch="a")), "batch"),
+        "with another network": (detector(lambda d: d.update(network="0")), "other weights"),
+        "with settings that are a list": (detector(lambda d: d.update(settings=[])), "is damaged|another version"),
+        "with a setting that is the network": (detector(lambda d: d["settings"].update(network="x")), "verdict"),
+        "with a reading of text": (detector(lambda d: d.update(reading="x")), "does not say how images are read"),
+        "with a reading of nothing known": (detector(lambda d: d.update(reading={"x": 1})), "d.json"),
+        "with a size of text": (detector(lambda d: d["reading"].update(size="big")), "d.json|size"),
+        "with a size of 10^9": (detector(lambda d: d["reading"].update(size=10**9)), "size is 1000000000; expected"),
+        "with a filter of a number": (detector(lambda d: d["reading"].update(filter=3)), "filter is 3"),
+        "with a fit that is a list": (detector(lambda d: d.update(about=[1])), "d.json"),
+        "with a fit of text": (detector(lambda d: d.update(about={"accepted_of_others": "x"})), "d.json"),
+    }
+    for what, (damage, line) in detectors.items():
+        words = ("score", "--network", f"{{}}/{WEIGHTS}", "--detector", "{}/d.json", "{}/images")
+        yield Case("score", f"detector {what}", words, line, damage, status=0 if line == "verdict" else 1)
+    both = (*SCORE, "--detector", "{}/d.json", "{}/images")
+    yield Case("score", "a detector and familiar images", both, "neither or both")
+    yield Case("score", "neither of them", (*SCORE[:3], "{}/images"), "neither or both")
+    given = {
+        "not there": ("{}/none", "is not there"),
+        "an empty folder": ("{}/empty", "there is no image to score"),
+        "a folder of text": ("{}/texts", "there is no image to score .but 1 .txt"),
+        "a name that is not UTF-8": (os.fsdecode(b"{}/caf\xe9.png"), r"caf\\xe9.png is not there"),
+        "a name with a line break": ("{}/a\nb", r"a\\nb is not there"),
+        "a name of 5,000 letters": ("{}/" + "n" * 5000, "too long|is not there"),
+        "a pipe": ("{}/pipe", "could not be read"),
+        "a link to itself": ("{}/loop", "could not be read"),
+        "a device": ("/dev/null", "could not be read"),
+        "an EPS named .png": ("{}/eps.png", "could not be read"),
+        "a PNG of 10^9 pixels": ("{}/bomb.png", "could not be read"),
+        "a PNG of 0 pixels": ("{}/none.png", "could not be read"),
+        "a CSV formula": ("{}/=1+1.png", "could not be read"),
+    }
+    lie = several(
+        lambda world: (world / "empty").mkdir(),
+        write("texts/a.txt", "x"),
+        replaced("pipe", "pipe"),
+        replaced("loop", "loop"),
+        write("eps.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch ran) (w) file\n"),
+        write("bomb.png", png_of(40_000, 40_000)),
+        write("none.png", png_of(0, 5)),
+        write("=1+1.png", "text"),
+    )
+    for what, (path, line) in given.items():
+        yield Case("score", f"images: {what}", (*SCORE, "-q", path), line, lie)
+        words = (*SCORE[:3], "--familiar", path, "{}/images")
+        yield Case("score", f"familiar: {what}", words, "is not a folder|holds no image|too long|could not", lie)
+    for what, (output, line) in OUTPUTS.items():
+        yield Case("places", f"score -o: {what}", (*SCORE, "-q", "-o", output, "{}/images"), line)
+        yield Case("places", f"score --save: {what}", (*SCORE, "-q", "--save", output, "{}/images"), line)
+
+
+def tensors(end: int) -> bytes:
+    """A file of safetensors whose one tensor ends there."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, end]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(8)
+
+
+REMOTE = json.dumps(
+    {"architectures": ["X"], "auto_map": {"AutoModelForImageClassification": "evil.X"}, "model_type": "x"}
+)
+ARCHITECTURE = """
+import torch
+from torch import nn
+
+class Gives(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.what, self.a = what, nn.Parameter(torch.zeros(1))
+    def forward(self, x):
+        return self.what(x)
+
+def first(x):
+    return x.flatten(1)[:, :5]
+
+def make():
+    return Gives(first)
+"""
+
+
+def weightless(path: str) -> Callable[[Path], None]:
+    """The weights of the network of `ARCHITECTURE`."""
+    return lambda world: torch.save({"a": torch.zeros(1)}, world / path)
+
+
+def detector(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    """A detector that was fitted and kept, and then changed."""
+
+    def damage(world: Path) -> None:
+        words = [
+            "score",
+            "--network",
+            world / WEIGHTS,
+            "--familiar",
+            world / "images",
+            "--save",
+            world / "d.json",
+            "-q",
+        ]
+        done = CliRunner().invoke(cli.main, [*map(str, words), str(world / "images")])
+        assert done.exit_code == 0, done.output
+        found = json.loads((world / "d.json").read_text())
+        change(found)
+        (world / "d.json").write_text(json.dumps(found))
+
+    return damage
+
+
 def png_of(width: int, height: int) -> bytes:
     """A PNG that says that it has so many pixels, and has one line of them."""
 
@@ -910,44 +1159,70 @@ def weights() -> Iterator[Case]:
         return lambda world: torch.save(change(torch.load(world / "wrn.pth")), world / "wrn.pth")
 
     damages = {
-        "empty": write("wrn.pth", b""),
-        "text": write("wrn.pth", "text"),
-        "cut": cut("wrn.pth", 0.6),
-        "a folder": replaced("wrn.pth", "folder"),
-        "a pipe": replaced("wrn.pth", "pipe"),
-        "a link to itself": replaced("wrn.pth", "loop"),
-        "a pickle that runs": write("wrn.pth", pickle.dumps(Runs())),
-        "an archive whose pickle runs": lambda world: torch.save(Runs(), world / "wrn.pth"),
-        "encrypted": flags("wrn.pth", bits=1),
-        "by an unknown compression": flags("wrn.pth", method=77),
-        "a flipped number": flip_last("wrn.pth"),
-        "no tensors": source(lambda s: {}),
-        "a number": source(lambda s: 3),
-        "NaN": source(lambda s: {k: v * float("nan") if v.is_floating_point() else v for k, v in s.items()}),
-        "a tensor too many": source(lambda s: {**s, "more": torch.zeros(3)}),
-        "a tensor too few": source(lambda s: dict(list(s.items())[:-3])),
-        "another shape": source(lambda s: {k: v[..., :1] if v.ndim > 1 else v for k, v in s.items()}),
-        "keys of numbers": source(lambda s: dict(enumerate(s.values()))),
-        "whole numbers": source(lambda s: {k: v.long() for k, v in s.items()}),
+        "empty": (write("wrn.pth", b""), "cannot be read"),
+        "text": (write("wrn.pth", "text"), "cannot be read"),
+        "cut": (cut("wrn.pth", 0.6), "cannot be read"),
+        "a folder": (replaced("wrn.pth", "folder"), "is a folder; expected a file"),
+        "a pipe": (replaced("wrn.pth", "pipe"), "is a pipe or a device"),
+        "a link to itself": (replaced("wrn.pth", "loop"), "Too many levels of symbolic links"),
+        "a pickle that runs": (write("wrn.pth", pickle.dumps(Runs())), "asks for posix.system"),
+        "an archive whose pickle runs": (lambda world: torch.save(Runs(), world / "wrn.pth"), "asks for posix.system"),
+        "TorchScript named .safetensors": (torchscript("wrn.pth"), "is a TorchScript archive, which holds a program"),
+        "encrypted": (flags("wrn.pth", bits=1), "is encrypted"),
+        "by an unknown compression": (flags("wrn.pth", method=77), "members are compressed"),
+        "a flipped number": (flip_last("wrn.pth"), "Bad CRC-32"),
+        "no tensors": (source(lambda s: {}), "holds no weights"),
+        "a number": (source(lambda s: 3), "holds no weights"),
+        "NaN": (
+            source(lambda s: {k: v * float("nan") if v.is_floating_point() else v for k, v in s.items()}),
+            "NaN or infinite values",
+        ),
+        "a tensor too many": (source(lambda s: {**s, "more": torch.zeros(3)}), "has a tensor 'more' too many"),
+        "a tensor too few": (source(lambda s: dict(list(s.items())[:-3])), "has no tensor"),
+        "another shape": (
+            source(lambda s: {k: v[..., :1] if v.ndim > 1 else v for k, v in s.items()}),
+            "has shape .*; expected",
+        ),
+        "keys of numbers": (source(lambda s: dict(enumerate(s.values()))), "has no tensor"),
+        "whole numbers": (source(lambda s: {k: v.long() for k, v in s.items()}), "holds int64 numbers"),
+        "complex numbers": (
+            source(lambda s: {k: v.to(torch.complex64) for k, v in s.items()}),
+            "holds complex64 numbers",
+        ),
+        "keys with control characters": (
+            source(lambda s: {f"\x1b[31m{k}\n": v for k, v in s.items()}),
+            "has no tensor",
+        ),
     }
-    for what, damage in damages.items():
-        yield Case("weights", what, ("import-weights", "{}/wrn.pth", *imported()), "", damage)
-    for what, options in {
-        "std 0": {"std": "0,1,1"},
-        "std below 0": {"std": "-1,1,1"},
-        "std nan": {"std": "nan,1,1"},
-        "std inf": {"std": "inf,1,1"},
-        "mean nan": {"mean": "nan,0,0"},
-        "mean of four": {"mean": "0,0,0,0"},
-        "an unknown set": {"id-set": "cifar11"},
-        "a set that leads out": {"id-set": "../x"},
-        "an unknown network": {"network": "resnet"},
-        "classes of another set": {"classes": "100"},
-        "a training of nobody": {"training": "../x"},
-        "an unknown profile": {"profile": "none"},
+    for what, (damage, told) in damages.items():
+        yield Case("weights", what, ("import-weights", "{}/wrn.pth", *imported()), told, damage)
+    for what, (options, told) in {
+        "std 0": ({"std": "0,1,1"}, "std is .*; expected numbers above 0"),
+        "std below 0": ({"std": "-1,1,1"}, "std is .*; expected numbers above 0"),
+        "std nan": ({"std": "nan,1,1"}, "std is .*; expected 3 finite numbers"),
+        "std inf": ({"std": "inf,1,1"}, "std is .*; expected 3 finite numbers"),
+        "mean nan": ({"mean": "nan,0,0"}, "mean is .*; expected 3 finite numbers"),
+        "mean of four": ({"mean": "0,0,0,0"}, "4 channels are given for cifar10; expected 3"),
+        "an unknown set": ({"id-set": "cifar11"}, "data set is 'cifar11'; expected"),
+        "a set that leads out": ({"id-set": "../x"}, "data set is '../x'; expected"),
+        "an unknown network": ({"network": "resnet"}, "network is 'resnet'; expected"),
+        "a network of 10^6 layers": ({"network": "densenet-bc-999994-12"}, "expected .* of numbers to 9999"),
+        "classes of another set": ({"classes": "100"}, "100 classes are given for cifar10; expected 10"),
+        "a training of nobody": ({"training": "../x"}, "training is '../x'; expected"),
+        "an unknown profile": ({"profile": "none"}, "profile is 'none'; expected"),
+        "a place that is not there": ({"place": "a\nb"}, "no such weights at"),
     }.items():
-        yield Case("weights", what, ("import-weights", "{}/wrn.pth", *imported(**options)), "")
+        yield Case("weights", what, ("import-weights", "{}/wrn.pth", *imported(**options)), told)
     yield Case("weights", "not there", ("import-weights", "{}/none.pth", *imported()), "none.pth")
+
+
+def torchscript(path: str) -> Callable[[Path], None]:
+    def damage(world: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is deprecated, and still what people have
+            torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(world / path))
+
+    return damage
 
 
 def flip_last(path: str) -> Callable[[Path], None]:
@@ -963,17 +1238,19 @@ def flip_last(path: str) -> Callable[[Path], None]:
     return damage
 
 
+OUTPUTS = {
+    "a folder": ("{}/images", "is a folder"),
+    "the present folder": (".", "is a folder"),
+    "below a file": ("{}/wrn.pth/a", "cannot write|is a folder|Not a directory"),
+    "below a device": ("/dev/null/a", "cannot write|Not a directory"),
+    "where nothing can be made": ("/proc/none/a", "cannot write"),
+    "a name too long": ("{}/" + "n" * 300, "cannot write|too long"),
+}
+
+
 def places() -> Iterator[Case]:
     """Where things are written and looked for."""
-    outputs = {
-        "a folder": ("{}/images", "is a folder"),
-        "the present folder": (".", "is a folder"),
-        "below a file": ("{}/wrn.pth/a", "cannot write|is a folder|Not a directory"),
-        "below a device": ("/dev/null/a", "cannot write|Not a directory"),
-        "where nothing can be made": ("/proc/none/a", "cannot write"),
-        "a name too long": ("{}/" + "n" * 300, "cannot write|too long"),
-    }
-    for what, (output, told) in outputs.items():
+    for what, (output, told) in OUTPUTS.items():
         yield Case("places", f"sheet: {what}", ("data", "sheet", "cifar10", "-o", output), told)
         yield Case("places", f"run: {what}", ("run", "{}/ok.ipynb", "-o", output), told)
     yield Case("places", "run: the page itself", ("run", "{}/ok.ipynb", "-o", "{}/ok.ipynb"), "the page itself")
@@ -982,19 +1259,25 @@ def places() -> Iterator[Case]:
         yield Case(
             "places", f"results {what}: train", train, "wrn.pth|/dev/null|/proc/none", env={"ODINLIB_RESULTS": where}
         )
-        yield Case("places", f"results {what}: seal", SEAL, "", env={"ODINLIB_RESULTS": where})
-        yield Case("places", f"results {what}: verify", VERIFY, "", env={"ODINLIB_RESULTS": where})
+        yield Case("places", f"results {what}: seal", SEAL, "nothing is recorded in", env={"ODINLIB_RESULTS": where})
+        yield Case(
+            "places", f"results {what}: verify", VERIFY, "nothing is recorded in", env={"ODINLIB_RESULTS": where}
+        )
         yield Case(
             "places",
             f"results {what}: clean",
             ("clean", "--profile", "tiny"),
-            "",
+            "nothing was left in",
             env={"ODINLIB_RESULTS": where},
             status=0,
         )
         prepare_own = ("data", "prepare", "images_folder", "--name", "own", "--source", "{}/images")
-        yield Case("places", f"data {what}: prepare", prepare_own, "", env={"ODINLIB_DATA": where})
-        yield Case("places", f"data {what}: status", ("data", "status"), "", env={"ODINLIB_DATA": where}, status=0)
+        yield Case(
+            "places", f"data {what}: prepare", prepare_own, "cannot write .*; choose", env={"ODINLIB_DATA": where}
+        )
+        yield Case(
+            "places", f"data {what}: status", ("data", "status"), "cifar10_bw.py", env={"ODINLIB_DATA": where}, status=0
+        )
     yield Case(
         "places",
         "an unknown engine",
@@ -1076,7 +1359,7 @@ def pages() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them."""
-    return [*typed(), *files(), *sets(), *weights(), *places(), *pages()]
+    return [*typed(), *files(), *sets(), *weights(), *scored(), *places(), *pages()]
 
 
 # --- Running one ------------------------------------------------------------------------------------------------------
@@ -1123,7 +1406,7 @@ def outcome(case: Case, made: Path, folder: Path) -> tuple[str, str]:
         return "accepted wrongly", said
     if status != case.status or not re.search(case.told, said if case.status else out):
         return "wrong line", f"[{status}] {said}"
-    shown = [line for line in lines if not re.match(r"waiting for |without |Usage: |Try |.*\d+%\|", line)]
+    shown = [line for line in lines if not re.match(r"waiting for |without |warning: |Usage: |Try |.*\d+%\|", line)]
     if case.status and (len(shown) > 1 + (case.words[0] == "respond") or not all(map(str.isprintable, lines))):
         return "wrong line", " | ".join(lines)
     left = [path for path in listing(folder) - before if not allowed(case, path)]
