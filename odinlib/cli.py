@@ -11,14 +11,14 @@ import click
 
 import odinlib
 from odinlib import artefacts
-from odinlib.edge import Command
+from odinlib.edge import Command, Program
 from odinlib.errors import Missing, UserError, check_choice, one_line
 
 if TYPE_CHECKING:
     from odinlib.profiles import Profile, Trained
 
 
-class Group(click.Group):
+class Group(Program, click.Group):
     """A group whose commands, and whose groups' commands, end in one line."""
 
     command_class = Command
