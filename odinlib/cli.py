@@ -12,7 +12,7 @@ import click
 import odinlib
 from odinlib import artefacts
 from odinlib.edge import Command, Program
-from odinlib.errors import Missing, UserError, check_choice, one_line
+from odinlib.errors import Missing, UserError, check_choice, one_line, short
 
 if TYPE_CHECKING:
     from odinlib.profiles import Profile, Trained
@@ -233,6 +233,8 @@ def respond(
     from odinlib.book import parameters
 
     given = profiles.of_page({name: parameters.parse(value) for name, value in parameter})
+    if given.get("compute", True) is not True:
+        raise UserError(f"compute is {short(given['compute'])}", expected="True: this command computes")
     run = profiles.configure(profile, **{**given, "compute": True, "device": device or given.get("device")})
     names = chosen["network"], chosen["id_set"], chosen["training"]
     _each(run, names, everything, lambda of: record.respond(of, sets or None, at))

@@ -51,7 +51,8 @@ def one_line(text: str) -> str:
     return "".join(one if one.isprintable() else " " if one.isspace() else ascii(one)[1:-1] for one in text)
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as Python writes it, or its beginning."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]} ..."
 
@@ -78,7 +79,7 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
         return value
     near = difflib.get_close_matches(str(value)[:100], known, n=1)
     raise UserError(
-        f"{name} is {_short(value)}",
+        f"{name} is {short(value)}",
         expected=f"one of {', '.join(known)}",
         remedy=f"did you mean {near[0]!r}?" if near else None,
     )
@@ -111,7 +112,7 @@ def check_number(
         or (at_most is not None and value > at_most)
         or (below is not None and value >= below)
     ):
-        raise UserError(f"{name} is {_short(value)}", expected=f"a number {wanted}".rstrip())
+        raise UserError(f"{name} is {short(value)}", expected=f"a number {wanted}".rstrip())
     return value
 
 

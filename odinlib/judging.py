@@ -141,7 +141,9 @@ def load(path: Path, network: nn.Module) -> Fitted:
     content = _json(path)
     if not isinstance(content.get("reading"), dict):
         raise UserError(f"{path} does not say how images are read", remedy="write it with `odin score --save`")
-    reading = {key: tuple(value) if isinstance(value, list) else value for key, value in content["reading"].items()}
+    reading: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content["reading"].items()
+    }
     with errors.reading(path, "write it with `odin score --save`"):
         own.folders.read_files([], **reading)  # which refuses what images cannot be read by
         fitted = Fitted(detector, reading, _class_names(network), dict(content.get("about") or {}))

@@ -391,6 +391,20 @@ def typed() -> Iterator[Case]:
         "pictures": ("none-such", "1"),
         "fixed_temperature": ("0", "-1", "nan", "x"),
         "fixed_epsilon": ("-1", "inf", "x"),
+        "headline_epsilon": ("-1", "x", "[0]"),
+        "curve_images": ("0", "x", "1.5"),
+        "name": ("other",),
+        "title": ("[a]",),
+        "compute": ("5", "text", "False", "[True]"),
+        "exactly": ("5", "text"),
+        "device": ("5", "[cpu]", "True"),
+        "left_out": ("5", "none-such", "[letters]", "../x"),
+        "grey_network": ("5", "resnet"),
+        "stands_for": ("5", "[a]", "{a: 1}", "{digits: null}"),
+        "recipes": ("5", "{mlp: fast}", "{1: 2}"),
+        "trainings": ("text", "[1]", "{a: authors}", "{mlp-8x2_digits: ../x}", "{mlp-8x2_digits: null}"),
+        "beside": ("[a]", "{digits: none-such}", "{digits: [none-such]}", "{digits: [[1]]}", "{digits: 3}"),
+        "tuning_size_sets": ("text", "[1]", "[]", "[[1]]", "[strokes, strokes]", "{digits: x}"),
     }
     for name, values in numbers.items():
         for value in values:

@@ -39,7 +39,7 @@ def execute(
     if output.exists() and output.samefile(source):
         raise UserError(f"{output} is the page itself", expected="another file for what it gives")
     with reading(source, "save it anew in Jupyter"):
-        page = nbformat.reads(source.read_text(encoding="utf-8"), as_version=4)
+        page = nbformat.reads(source.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
         nbformat.validate(page)
         kernel = page.metadata.kernelspec.name
     logging.getLogger("papermill").addHandler(logging.NullHandler())  # what it would print it raises too
