@@ -35,12 +35,14 @@ def main(source: Path | None, filter: str, seed: int, name: str, size: int, skip
         return True
 
     files = read(source, is_image)
-    if others:
-        told = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
-        click.echo(f"{name}: files that are no images are left out: {told}", err=True)
+    told = ", ".join(f"{count} {kind}" for kind, count in sorted(others.items()))
     if not files:
         endings = ", ".join(sorted(imagefiles.ENDINGS))
-        raise UserError(f"{source} holds no images", expected=f"files ending in {endings}")
+        raise UserError(
+            f"{source} holds no images" + (f", but {told}" if told else ""), expected=f"files ending in {endings}"
+        )
+    if told:
+        click.echo(f"{name}: files that are no images are left out: {told}", err=True)
     changes = [prepare.cropped(seed, size), prepare.resized(filter, size)]
     sets, kept = prepare.convert(files, "RGB", changes, name, upright=True, skip=skip_damaged)
     for kind, images in zip(("crop", "resize"), sets, strict=True):

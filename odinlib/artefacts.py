@@ -289,7 +289,7 @@ def clear(folder: str | Path) -> Iterator[Path]:
             if _is_held(_lock(target)):
                 continue
             with locked(target):
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
             yield path
 
 
@@ -298,14 +298,19 @@ def _lock(path: Path) -> Path:
 
 
 def _is_held(path: Path) -> bool:
-    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+    with contextlib.suppress(FileNotFoundError), _opened(path) as file:
         return not _hold(file.fileno())
     return False
 
 
+def _opened(path: Path) -> BinaryIO:
+    """A file to be held; of a pipe in its place nobody waits for the other end."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK | os.O_NOFOLLOW))
+
+
 def _remove_dead(path: Path) -> bool:
     """Remove a file that no process holds; who takes hold of one looks whether it is still there."""
-    with contextlib.suppress(OSError), path.open("rb") as file:
+    with contextlib.suppress(OSError), _opened(path) as file:
         if _hold(file.fileno()) and _same_file(path, file.fileno()):
             path.unlink()
             return True

@@ -11,14 +11,14 @@ import click
 
 import odinlib
 from odinlib import artefacts
-from odinlib.edge import Command
-from odinlib.errors import Missing, UserError, check_choice
+from odinlib.edge import Command, Program
+from odinlib.errors import Missing, UserError, check_choice, one_line, short
 
 if TYPE_CHECKING:
     from odinlib.profiles import Profile, Trained
 
 
-class Group(click.Group):
+class Group(Program, click.Group):
     """A group whose commands, and whose groups' commands, end in one line."""
 
     command_class = Command
@@ -29,6 +29,11 @@ class Group(click.Group):
 @click.version_option(getattr(odinlib, "__version__", None), package_name="odinlib", prog_name="odin")
 def main() -> None:
     """Out-of-distribution detection with ODIN, and the paper's experiments."""
+
+
+def _say(told: object, err: bool = False) -> None:
+    """Print lines without what a terminal would obey: names of files and headers are other people's."""
+    click.echo("\n".join(one_line(line) for line in str(told).split("\n")), err=err)
 
 
 # --- data ---------------------------------------------------------------------------------------------------
@@ -45,11 +50,11 @@ def data_status() -> None:
     from odinlib.datasets import prepared
 
     found, missing = prepared.status()
-    click.echo(f"{prepared.data_dir()}: {len(found)} files")
+    _say(f"{prepared.data_dir()}: {len(found)} files")
     if found:
-        click.echo(_table(["set", "images", "size", "filter", "seed", "made", "from"], found))
+        _say(_table(["set", "images", "size", "filter", "seed", "made", "from"], found))
     if missing:
-        click.echo(_table(["missing", "make it with"], missing))
+        _say(_table(["missing", "make it with"], missing))
 
 
 @data.command("prepare", context_settings={"ignore_unknown_options": True})
@@ -89,7 +94,7 @@ def data_sheet(name: str, output: Path, split: str, seed: int) -> None:
     shape = (32, 32, 3) if name in datasets.NOISE else None
     count = 200 if name in datasets.NOISE else None
     images = datasets.load(name, split, count=count, seed=seed, shape=shape).images
-    click.echo(prepare.contact_sheet(images, output, seed=seed))
+    _say(prepare.contact_sheet(images, output, seed=seed))
 
 
 # --- pages and the book -----------------------------------------------------------------------------------------------
@@ -107,7 +112,7 @@ def run(page: Path, parameter: tuple[tuple[str, str], ...], output: Path | None,
     output = output or Path("build/runs") / page.name
     given = parameters.of_command_line(page, parameter)
     execution.execute(page, output, given, progress=not quiet)
-    click.echo(output)
+    _say(output)
 
 
 @main.command(kept="pages and results that are whole are kept; the same command goes on")
@@ -121,7 +126,7 @@ def book(only: str | None, cores: int | None, dry_run: bool) -> None:
     kind = "both" if only is None else check_choice("book", only, ("record", "demo"))
     first = graph.make_book(kind, cores, dry_run=dry_run)
     if not dry_run:
-        click.echo(first)
+        _say(first)
 
 
 # --- networks, responses and the record -------------------------------------------------------------------------------
@@ -179,12 +184,12 @@ def _each(
     for of in jobs:
         try:
             for line in work(of):
-                click.echo(line)
+                _say(line)
         except Missing as reason:
             if not everything:
                 raise
             missing.append(f"{of.network} on {of.id_set}")
-            click.echo(f"without {missing[-1]}: {reason}", err=True)
+            _say(f"without {missing[-1]}: {reason}", err=True)
     if missing:
         raise Missing(f"could not do {', '.join(missing)}", remedy="`odin status` says what they need")
 
@@ -237,6 +242,8 @@ def respond(
     from odinlib.book import parameters
 
     given = profiles.of_page({name: parameters.parse(value) for name, value in parameter})
+    if given.get("compute", True) is not True:
+        raise UserError(f"compute is {short(given['compute'])}", expected="True: this command computes")
     run = profiles.configure(profile, **{**given, "compute": True, "device": device or given.get("device")})
     if seeds is not None and (everything or chosen["training"]):
         raise click.UsageError("--seeds says which trainings of one network; leave out --all and --training")
@@ -264,10 +271,10 @@ def import_weights(profile: str, source: Path, network: str, id_set: str, **opti
     path, card = record.import_weights(profiles.get(profile), source, network, id_set, **options)
     accuracy = card.get("accuracy")
     told = card.get("accuracy_note", "accuracy not measured")
-    click.echo(f"{path}: " + (told if accuracy is None else f"test accuracy {100 * accuracy:.2f} %"))
+    _say(f"{path}: " + (told if accuracy is None else f"test accuracy {100 * accuracy:.2f} %"))
     if card.get("also_at"):
         also = ", ".join(map(repr, card["also_at"]))
-        click.echo(f"taken from {card.get('place', '')!r}; such weights are also at {also} (--place)")
+        _say(f"taken from {card.get('place', '')!r}; such weights are also at {also} (--place)")
 
 
 # --- A network and images of one's own --------------------------------------------------------------------------------
@@ -280,7 +287,7 @@ class Sizes(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | tuple[int, int]:
         parts = str(value).lower().split("x")
-        if not all(part.isdecimal() for part in parts) or len(parts) > 2:
+        if not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts) or len(parts) > 2:
             self.fail(f"{value!r} is no size: 224, or 224x320", param, ctx)
         return int(parts[0]) if len(parts) == 1 else (int(parts[0]), int(parts[1]))
 
@@ -346,7 +353,7 @@ def score(images: tuple[Path, ...], network: Path, output: Path | None, as_json:
             file.write(text.encode())
     if not options["quiet"]:
         for line in judging.summary(fitted, rows, left_out):
-            click.echo(line, err=True)
+            _say(line, err=True)
     if unread := [row for row in rows if row.reason]:
         what = f"{len(unread)} of {len(rows)} images could not be read, {unread[0].file} ({unread[0].reason}) the first"
         raise UserError(what, remedy="see the rows")
@@ -363,7 +370,7 @@ def _doubts_in_lines(quiet: bool) -> Iterator[None]:
 
         def show(message: Any, category: type[Warning], *arguments: Any, **options: Any) -> None:
             if issubclass(category, Doubt):
-                click.echo(f"warning: {message}", err=True)
+                _say(f"warning: {message}", err=True)
             else:
                 before(message, category, *arguments, **options)
 
@@ -383,22 +390,18 @@ def status(profile: str, coverage: bool) -> None:
         cells = record.coverage(profiles.get(profile))
         found = record.counts(cells)
         rows = [[str(table), *map(str, row), str(sum(row))] for table, *row in found.itertuples()]
-        click.echo(_table(["table", *found.columns, "printed"], rows))
-        click.echo(f"{found.recorded['all']:,} of {len(cells):,} printed numbers have one of ours beside them")
+        _say(_table(["table", *found.columns, "printed"], rows))
+        _say(f"{found.recorded['all']:,} of {len(cells):,} printed numbers have one of ours beside them")
         return
     (header, *rows), missing = record.status(profiles.get(profile))
-    click.echo(_table(header, rows))
+    _say(_table(header, rows))
     if missing["data"]:
-        click.echo(f"no data: {', '.join(missing['data'])} (`odin data status` says how to make them)")
+        _say(f"no data: {', '.join(missing['data'])} (`odin data status` says how to make them)")
     if missing["weights"]:
-        click.echo(
-            f"no weights: {', '.join(missing['weights'])} (`odin train` with the images, or `odin import-weights`)"
-        )
+        _say(f"no weights: {', '.join(missing['weights'])} (`odin train` with the images, or `odin import-weights`)")
     if any("computable" in cell for row in rows for cell in row):
-        click.echo(
-            f"computable: `odin respond --profile {profile} --network NETWORK --id-set SET`; training takes hours"
-        )
-    click.echo(f"engine: {engines.in_use()}")
+        _say(f"computable: `odin respond --profile {profile} --network NETWORK --id-set SET`; training takes hours")
+    _say(f"engine: {engines.in_use()}")
 
 
 @main.command(kept="the seal is the one that was there; run it again")
@@ -408,7 +411,7 @@ def seal(profile: str) -> None:
     from odinlib import profiles, record
 
     for line in record.seal(profiles.get(profile)):
-        click.echo(line)
+        _say(line)
 
 
 @main.command()
@@ -420,10 +423,10 @@ def verify(profile: str) -> None:
     chosen = profiles.get(profile)
     problems = record.verify(chosen)
     for problem in problems:
-        click.echo(problem)
+        _say(problem)
     if problems:
         raise UserError(f"{chosen.folder} is not as it should be", expected=f"none of the {len(problems)} lines above")
-    click.echo(f"{chosen.folder} is as it was sealed, and its tables follow from it")
+    _say(f"{chosen.folder} is as it was sealed, and its tables follow from it")
 
 
 @main.command(kept="what is removed is removed; the same command goes on")
@@ -437,10 +440,10 @@ def clean(profile: str, data: bool) -> None:
     folder = prepared.data_dir() if data else profiles.get(profile).folder
     removed = 0
     for path in artefacts.clear(folder):
-        click.echo(f"removed {path}")
+        _say(f"removed {path}")
         removed += 1
     if not removed:
-        click.echo(f"nothing was left in {folder}")
+        _say(f"nothing was left in {folder}")
 
 
 @main.group("record")
@@ -456,14 +459,14 @@ def record_migrate(profile: str) -> None:
 
     count = 0
     for line in record.migrate(profiles.get(profile)):
-        click.echo(line)
+        _say(line)
         count += 1
-    click.echo(f"{count} files were written anew" if count else "nothing to migrate")
+    _say(f"{count} files were written anew" if count else "nothing to migrate")
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
     """Columns of text, two spaces apart."""
-    lines = [header, *rows]
+    lines = [[one_line(cell) for cell in line] for line in (header, *rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     padded = [[cell.ljust(width) for cell, width in zip(line, widths, strict=True)] for line in lines]
     return "\n".join("  ".join(line).rstrip() for line in padded)

@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from odinlib.errors import logged, told
+from odinlib.errors import UserError, logged, told
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _AGAIN = 2.0  # seconds within which a second signal is the same wish: terminals and parents both send one
@@ -25,7 +25,22 @@ _QUIET = "ODINLIB_QUIET_STOP"  # set where whoever started this says that it was
 NOTHING = "nothing was being written; run it again"
 
 
-class Command(click.Command):
+class Program(click.Command):
+    """What is started from a command line: its help, and what is wrong with its options, end in one line too."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        if not options.get("standalone_mode", True):  # a part of another one
+            return super().main(*args, **options)
+        _open_streams()
+        try:
+            with edge():
+                _check_place()
+                return super().main(*args, **options)
+        except click.exceptions.Exit as ended:
+            sys.exit(ended.exit_code)
+
+
+class Command(Program):
     """A command whose every end is one line.
 
     Args:
@@ -91,6 +106,23 @@ def _signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _open_streams() -> None:
+    """Open those streams that were closed when the process began, or the next files would take their places."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode))
+
+
+def _check_place() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:  # of which some libraries die at their import
+        raise UserError("the folder that you are in was removed", remedy="cd to another one") from None
 
 
 def _tell(line: str) -> None:

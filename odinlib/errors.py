@@ -35,19 +35,24 @@ class UserError(Exception):
             parts.append(f"expected {expected}")
         if remedy:
             parts.append(remedy)
-        super().__init__(_one_line("; ".join(parts)))
+        super().__init__(one_line("; ".join(parts)))
 
     def _render_traceback_(self) -> list[str]:
         """IPython's hook: a notebook shows the one line and no frames."""
         return [f"{type(self).__name__}: {self}"]
 
 
-def _one_line(text: str) -> str:
-    """Text as one line that a terminal cannot take for commands: of a file's name or header anything may come."""
+def one_line(text: str) -> str:
+    r"""Text as one line that a terminal cannot take for commands: of a file's name or header anything may come.
+
+    >>> one_line("a\x1b[2J\nb")
+    'a\\x1b[2J b'
+    """
     return "".join(one if one.isprintable() else " " if one.isspace() else ascii(one)[1:-1] for one in text)
 
 
-def _short(value: object) -> str:
+def short(value: object) -> str:
+    """A value as Python writes it, or its beginning."""
     text = repr(value)
     return text if len(text) <= 100 else f"{text[:100]} ..."
 
@@ -74,7 +79,7 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> str:
         return value
     near = difflib.get_close_matches(str(value)[:100], known, n=1)
     raise UserError(
-        f"{name} is {_short(value)}",
+        f"{name} is {short(value)}",
         expected=f"one of {', '.join(known)}",
         remedy=f"did you mean {near[0]!r}?" if near else None,
     )
@@ -107,7 +112,7 @@ def check_number(
         or (at_most is not None and value > at_most)
         or (below is not None and value >= below)
     ):
-        raise UserError(f"{name} is {_short(value)}", expected=f"a number {wanted}".rstrip())
+        raise UserError(f"{name} is {short(value)}", expected=f"a number {wanted}".rstrip())
     return value
 
 
@@ -153,7 +158,7 @@ def in_words(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = f"it lacks {error}" if isinstance(error, KeyError) else str(error).strip()
-    text = _one_line(text or type(error).__name__)
+    text = one_line(text or type(error).__name__)
     return text if len(text) <= 200 else f"{text[:200]} ..."
 
 

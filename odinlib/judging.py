@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from odinlib import devices, own, splits
-from odinlib.artefacts import write_atomically
+from odinlib import devices, errors, own, splits
+from odinlib.artefacts import load_json, write_atomically
 from odinlib.datasets import imagefiles
 from odinlib.errors import Missing, UserError
 from odinlib.odin import ODIN
@@ -141,8 +141,14 @@ def load(path: Path, network: nn.Module) -> Fitted:
     content = _json(path)
     if not isinstance(content.get("reading"), dict):
         raise UserError(f"{path} does not say how images are read", remedy="write it with `odin score --save`")
-    reading = {key: tuple(value) if isinstance(value, list) else value for key, value in content["reading"].items()}
-    return Fitted(detector, reading, _class_names(network), dict(content.get("about") or {}))
+    reading: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in content["reading"].items()
+    }
+    with errors.reading(path, "write it with `odin score --save`"):
+        own.folders.read_files([], **reading)  # which refuses what images cannot be read by
+        fitted = Fitted(detector, reading, _class_names(network), dict(content.get("about") or {}))
+        list(summary(fitted, [], {}))  # or what it was fitted on could not be told, after all images
+        return fitted
 
 
 def judge(fitted: Fitted, images: Sequence[Path], progress: bool = False) -> tuple[list[Row], dict[str, int]]:
@@ -265,9 +271,6 @@ def _class_names(network: nn.Module) -> dict[int, str]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{imagefiles.shown(path)} cannot be read ({error})", remedy="write it again") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{imagefiles.shown(path)} holds no settings", expected="a mapping in JSON")
-    return found
+        return load_json(path)
+    except FileNotFoundError:
+        raise Missing(f"{imagefiles.shown(path)} is not there", remedy="write it with `odin score --save`") from None

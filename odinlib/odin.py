@@ -384,6 +384,8 @@ class ODIN(Estimator):
     180
     """
 
+    finds = ("temperature_", "epsilon_", "threshold_", "shape_", "familiar_", "outputs_")
+
     def __init__(
         self,
         network: Any,

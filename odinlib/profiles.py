@@ -6,15 +6,18 @@ asks for a profile's name: whatever differs between the two is a field here.
 
 import contextlib
 import dataclasses
+import numbers
 import os
 import re
+import types
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from odinlib import artefacts, devices, splits
-from odinlib.errors import UserError, check_choice, check_number
+from odinlib.errors import UserError, check_choice, check_number, short
 from odinlib.networks.train import PAPER_RECIPES, Recipe
 from odinlib.odin import PAPER_EPSILONS, PAPER_TEMPERATURES, check_grid
 
@@ -25,7 +28,7 @@ TRAININGS = {
     "third-party": "third-party weights, 100 epochs",
 }
 
-_OWN = re.compile(r"seed\d+(?P<recipe>-[0-9a-f]{8})?")
+_OWN = re.compile(r"seed[0-9]{1,19}(?P<recipe>-[0-9a-f]{8})?")
 
 _RESULTS = Path(__file__).resolve().parent.parent / "results"  # asked for thousands of times a page
 
@@ -296,7 +299,7 @@ def by_one_recipe(training: str, other: str) -> bool:
     return ours is not None and theirs is not None and ours["recipe"] == theirs["recipe"]
 
 
-def configure(name: str, **changes: Any) -> Profile:
+def configure(name: str, /, **changes: Any) -> Profile:
     """The profile called `name` with some fields replaced, every value checked.
 
     A change of `None` leaves the field as it is, so that a notebook's parameters can be handed over as they are.
@@ -315,13 +318,14 @@ def configure(name: str, **changes: Any) -> Profile:
     """
     profile = get(name)
     for key in changes:
-        check_choice("profile field", key, sorted(FIELDS))
+        check_choice("profile field", key, sorted({*FIELDS} - {"name", "title"}))
     changes = {key: _frozen(value) for key, value in changes.items() if value is not None}
     if isinstance(changes.get("resampled"), tuple):
         changes["resampled"] = dict.fromkeys(changes.get("id_sets", profile.id_sets[:1]), changes["resampled"])
     if isinstance(changes.get("ood_sets"), tuple):
         sets = changes.pop("ood_sets")
         changes["ood_sets"] = _same_for_all(dataclasses.replace(profile, **changes), sets)
+    _check_types(changes)
     profile = dataclasses.replace(profile, **changes)
     _check(profile)
     temperatures, epsilons = check_grid(profile.temperatures, profile.epsilons)
@@ -383,8 +387,18 @@ def _check(profile: Profile) -> None:
     for name in ("ood_sets", "resampled"):
         if not isinstance(getattr(profile, name), Mapping):
             raise UserError(f"{name} is {getattr(profile, name)!r}", expected="a list, or one for each ID set")
-    for training in profile.trainings.values():
+    for trained, training in profile.trainings.items():
+        network, _, id_set = trained.partition("_")
+        networks.check_name(network)
+        datasets.title(id_set)
         _check_training(training)
+    for images in (profile.left_out, *profile.beside, *profile.resampled, *(profile.tuning_size_sets or ())):
+        datasets.title(images)
+    for sets in profile.beside.values():
+        for images in sets:
+            datasets.title(images)
+    if profile.tuning_size_sets is not None:
+        _check_list("tuning_size_sets", profile.tuning_size_sets)
     for network in (*profile.networks, profile.grey_network):
         networks.check_name(network)
         profile.recipe(network)
@@ -417,6 +431,47 @@ def _check(profile: Profile) -> None:
             f"images is {profile.images} and holdout is {profile.holdout}",
             expected="more images than are held out",
         )
+
+
+def _check_types(changes: Mapping[str, Any]) -> None:
+    """Refuse values of another type than their fields'. Numbers are left to the checks of their ranges."""
+    hints = typing.get_type_hints(Profile)
+    for name, value in changes.items():
+        hint = hints[name]
+        ranged = isinstance(value, numbers.Number) and _is_a(hint, 0)
+        if not ranged and not _is_a(hint, value):
+            raise UserError(f"{name} is {short(value)}", expected=_in_words(hint))
+
+
+def _is_a(hint: Any, value: Any) -> bool:
+    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin is types.UnionType:
+        return any(_is_a(one, value) for one in inner)
+    if origin is tuple:
+        return isinstance(value, Sequence) and not isinstance(value, str) and all(_is_a(inner[0], one) for one in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(_is_a(inner[0], key) and _is_a(inner[1], value[key]) for key in value)
+    if origin in (int, float):
+        return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return isinstance(value, origin)
+
+
+def _in_words(hint: Any, many: bool = False) -> str:
+    """A field's type, as people say it.
+
+    >>> _in_words(Mapping[str, tuple[str, ...]]), _in_words(int | None)
+    ('a mapping of names to lists of names', 'a number')
+    """
+    origin, inner = typing.get_origin(hint) or hint, typing.get_args(hint)
+    if origin is types.UnionType:
+        return _in_words(inner[0], many)
+    if origin is tuple:
+        return f"{'lists' if many else 'a list'} of {_in_words(inner[0], True)}"
+    if origin is Mapping:
+        return f"a mapping of names to {_in_words(inner[1], True)}"
+    words = {str: ("a name", "names"), bool: ("True or False", ""), Recipe: ("", "recipes")}
+    one, several = words.get(origin, ("a number", "numbers"))
+    return several if many else one
 
 
 def _check_list(name: str, values: Any) -> None:

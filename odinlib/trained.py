@@ -77,11 +77,7 @@ def card(of: Trained) -> dict[str, Any]:
     found = path(of).with_suffix(".json")
     if not found.exists():
         network(of)
-    content = artefacts.load_json(found, of.profile.sealed(found))
-    for key in ("classes", "sha256"):
-        if not isinstance(content.get(key), int if key == "classes" else str):
-            raise artefacts.Refused(f"card {found} has no {key!r}", remedy="restore it, or delete it and run again")
-    return content
+    return weights.read_card(found, of.profile.sealed(found))
 
 
 def header(of: Trained) -> dict[str, Any]:

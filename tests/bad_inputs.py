@@ -24,10 +24,12 @@ import sys
 import tarfile
 import tempfile
 import time
+import warnings
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -38,7 +40,7 @@ from PIL import Image
 from tiny import TINY
 
 from odinlib import artefacts, cli, profiles, record
-from odinlib.datasets import prepare
+from odinlib.datasets import archives, formats, lmdb, prepare
 from odinlib.networks import build
 
 NET, ID = TINY.networks[0], TINY.id_sets[0]
@@ -282,7 +284,7 @@ def cifar(content: bytes) -> Callable[[Path], None]:
     return several(write("cifar/test_batch", content), write("cifar/batches.meta", meta))
 
 
-def lmdb(change: Callable[[bytearray], None]) -> Callable[[Path], None]:
+def lmdb_of(change: Callable[[bytearray], None]) -> Callable[[Path], None]:
     """A database of one leaf with one value, changed."""
     held = bytearray(4096 * 3)
     for number in (0, 1):
@@ -305,6 +307,15 @@ def branch_to_itself(held: bytearray) -> None:
     for slot in range(100):
         struct.pack_into("<H", held, 8192 + 16 + 2 * slot, 4000)
     struct.pack_into("<HHHH", held, 8192 + 4000, 2, 0, 0, 0)
+
+
+def one_value_for_all(held: bytearray) -> None:
+    """A leaf of a hundred entries that are all one value of most of the file."""
+    struct.pack_into("<H", held, 8192 + 12, 16 + 2 * 100)
+    for slot in range(100):
+        struct.pack_into("<H", held, 8192 + 16 + 2 * slot, 4000)
+    struct.pack_into("<HHHH", held, 8192 + 4000, 4000, 0, 1, 1)
+    struct.pack_into("<Q", held, 8192 + 4009, 1)
 
 
 def branches_without_end(held: bytearray) -> None:
@@ -374,12 +385,26 @@ def typed() -> Iterator[Case]:
         "ood_sets": ("[1, 2]", "[]", "text", "[letters, letters]", f"[{ID}]", "[../x]", "{digits: 3}", "[null]"),
         "id_sets": ("[]", "digits", "[1]", "[digits, digits]", "[none-such]"),
         "networks": ("[]", "[1]", f"[{NET}, {NET}]", "[mlp-0x0]", "[densenet-bc-999999-12]", "mlp-16x1"),
-        "split": ("third", "1", "[first]", "None "),
+        "split": ("third", "1", "[first]", "none"),
         "resampled": ("[a]", "3", "[photos-resize, photos-resize]"),
         "resamples": ("1", "-5", "x"),
         "pictures": ("none-such", "1"),
         "fixed_temperature": ("0", "-1", "nan", "x"),
         "fixed_epsilon": ("-1", "inf", "x"),
+        "headline_epsilon": ("-1", "x", "[0]"),
+        "curve_images": ("0", "x", "1.5"),
+        "name": ("other",),
+        "title": ("[a]",),
+        "compute": ("5", "text", "False", "[True]"),
+        "exactly": ("5", "text"),
+        "device": ("5", "[cpu]", "True"),
+        "left_out": ("5", "none-such", "[letters]", "../x"),
+        "grey_network": ("5", "resnet"),
+        "stands_for": ("5", "[a]", "{a: 1}", "{digits: null}"),
+        "recipes": ("5", "{mlp: fast}", "{1: 2}"),
+        "trainings": ("text", "[1]", "{a: authors}", "{mlp-8x2_digits: ../x}", "{mlp-8x2_digits: null}"),
+        "beside": ("[a]", "{digits: none-such}", "{digits: [none-such]}", "{digits: [[1]]}", "{digits: 3}"),
+        "tuning_size_sets": ("text", "[1]", "[]", "[[1]]", "[strokes, strokes]", "{digits: x}"),
     }
     for name, values in numbers.items():
         for value in values:
@@ -525,7 +550,8 @@ def files() -> Iterator[Case]:
         # Whatever it was, sealing writes it anew.
         yield Case("manifests", f"seal: {what}", SEAL, "MANIFEST", write(MANIFEST, text), status=0)
     for how in ("folder", "pipe", "loop"):
-        yield Case("manifests", f"verify: a {how}", VERIFY, "", replaced(MANIFEST, how))
+        told = "1 line above|none of the 1 |Too many levels of symbolic links"
+        yield Case("manifests", f"verify: a {how}", VERIFY, told, replaced(MANIFEST, how))
     edited = {
         "a distance": resaved(DISTANCE, lambda a, c: a.update(energy_squared=np.float64(9))),
         "a response": resaved(RESPONSES, lambda a, c: a.update(logits=a["logits"] + 1)),
@@ -536,7 +562,7 @@ def files() -> Iterator[Case]:
     }
     for what, damage in edited.items():
         yield Case("edited records", f"verify: {what}", VERIFY, "is not as it should be", damage)
-        for name in READS:
+        for name in RECORDS:
             if what.split()[-1] in name:
                 yield Case(
                     "edited records", f"read: {what} by {name}", ("READ", name), "not the file in MANIFEST", damage
@@ -564,18 +590,30 @@ def files() -> Iterator[Case]:
     )
     yield Case("nothing there", "seal an empty folder", SEAL, "nothing is recorded", empty)
     cards = {
-        "no classes": without("classes"),
-        "no architecture": without("architecture"),
-        "no sha256": without("sha256"),
-        "classes of text": lambda c: c.update(classes="ten"),
-        "classes below 0": lambda c: c.update(classes=-1),
-        "10^9 classes": lambda c: c.update(classes=10**9),
-        "size of text": lambda c: c.update(size="big"),
-        "an unknown architecture": lambda c: c.update(architecture="resnet"),
-        "an architecture of a number": lambda c: c.update(architecture=5),
-        "another architecture": lambda c: c.update(architecture="mlp-8x2"),
+        "no classes": (without("classes"), "has no 'classes'"),
+        "no architecture": (without("architecture"), "has no 'architecture'"),
+        "no sha256": (without("sha256"), "has no 'sha256'"),
+        "a digest of a number": (lambda c: c.update(sha256=5), "has 'sha256': '5'; expected text"),
+        "classes of text": (lambda c: c.update(classes="ten"), "'classes': 'ten'; expected a whole"),
+        "classes below 0": (lambda c: c.update(classes=-1), "not of -1 classes"),
+        "10^9 classes": (lambda c: c.update(classes=10**9), "not of 1000000000 classes"),
+        "classes that are a list": (lambda c: c.update(classes=[10]), "has 'classes'.*; expected"),
+        "size of text": (lambda c: c.update(size="big"), "has 'size': 'big'; expected"),
+        "size of 10^6": (lambda c: c.update(size=10**6), "size is 1000000; expected a whole number from 1 to 4096"),
+        "10^9 channels": (lambda c: c.update(channels=10**9), "channels is 1000000000; expected"),
+        "channels of null": (lambda c: c.update(channels=None), "has 'channels': 'None'; expected"),
+        "an unknown architecture": (lambda c: c.update(architecture="resnet"), "network is 'resnet'; expected"),
+        "an architecture of a number": (lambda c: c.update(architecture=5), "'architecture': '5'; expected text"),
+        "an architecture of 5,000 digits": (
+            lambda c: c.update(architecture=f"mlp-{'9' * 5000}x1"),
+            "network is 'mlp-99.*; expected",
+        ),
+        "another architecture": (lambda c: c.update(architecture="mlp-8x2"), "has shape.*; expected"),
+        "a normalisation of text": (lambda c: c.update(normalisation="none"), "'normalisation': 'none'; expected"),
+        "a mean of text": (lambda c: c.update(normalisation={"mean": ["a"], "std": [1.0]}), "in their card"),
+        "a recipe of text": (lambda c: c.update(recipe="ours"), "'recipe': 'ours'; expected"),
     }
-    for what, change in cards.items():
+    for what, (change, told) in cards.items():
 
         def damage(world: Path, change: Callable[[dict], None] = change) -> None:
             found = json.loads((world / CARD).read_text())
@@ -583,7 +621,7 @@ def files() -> Iterator[Case]:
             (world / CARD).write_text(json.dumps(found))
             (world / RESPONSES).unlink()
 
-        yield Case("cards", f"respond: {what}", ("respond", "--profile", "tiny", *CHOSEN), "", damage)
+        yield Case("cards", f"respond: {what}", ("respond", "--profile", "tiny", *CHOSEN), told, damage)
 
 
 MANIFESTS = {
@@ -632,7 +670,19 @@ def reading() -> profiles.Profile:
     return dataclasses.replace(TINY, compute=False)
 
 
-READS = {"distance": _read_distance, "accuracy": _read_accuracy, "response": _read_response, "grid": _read_grid}
+def raw_file(path: str) -> archives.RawFile:
+    return archives.RawFile(PurePosixPath(path), Path(path).read_bytes())
+
+
+RECORDS = {"distance": _read_distance, "accuracy": _read_accuracy, "response": _read_response, "grid": _read_grid}
+# What the sums of published files would refuse before it comes to their readers.
+READS = {
+    **RECORDS,
+    "idx": lambda: formats.idx(raw_file("mnist/t10k-images-idx3-ubyte")).shape,
+    "cifar": lambda: formats.cifar_batch(raw_file("cifar/test_batch"), "labels"),
+    "names": lambda: formats.cifar_names(raw_file("cifar/test_batch"), "label_names"),
+    "lmdb": lambda: list(lmdb.items(Path("lsun/data.mdb").read_bytes())),
+}
 
 
 def huge() -> bytes:
@@ -679,115 +729,413 @@ def sets() -> Iterator[Case]:
 
         damages[f"provenance {what}"] = rezip(path, change)
     for what, damage in damages.items():
-        yield Case("prepared sets", f"sheet: {what}", sheet, "", damage)
-    for what in ("cut", "text", "a pipe", "provenance null", "provenance a number", "a folder", "encrypted"):
-        yield Case("prepared sets", f"data status: {what}", ("data", "status"), "", damages[what], status=0)
+        told = "is damaged|recorded SHA-256|is a folder; |is a pipe|is not prepared"
+        yield Case("prepared sets", f"sheet: {what}", sheet, told, damage)
+        if what != "a link to itself":
+            shown = rf"{path} is |damaged" if "images" not in what else "cifar10"
+            yield Case("prepared sets", f"data status: {what}", ("data", "status"), shown, damage, status=0)
     yield Case(
         "prepared sets",
         "train: a single image without classes",
         ("train", "--profile", "paper", "--network", "wrn-40-4", "--id-set", "cifar10"),
-        "",
+        "is damaged .it lacks 'classes'",
         damages["provenance without classes"],
     )
+    for what, (reader, told, damage) in readers().items():
+        yield Case("raw files", what, ("READ", reader), told, damage)
+    published = "has SHA256 .*; expected .*fetch it again"
+    mnist, cifar10 = ("mnist", idx_files(b"")), ("cifar10", cifar(b""))
+    for name, damage in (mnist, cifar10):
+        words = ("data", "prepare", name, "--source", f"{{}}/{name.removesuffix('10')}")
+        yield Case("raw files", f"{name} that was changed", words, published, damage)
+    piped = several(mnist[1], replaced("mnist/t10k-images-idx3-ubyte", "pipe"))
+    yield Case("raw files", "IDX a pipe", ("data", "prepare", "mnist", "--source", "{}/mnist"), "is a pipe", piped)
+    yield from folders()
+
+
+def readers() -> dict[str, tuple[str, str, Callable[[Path], None]]]:
+    """Damaged files of the publishers' own formats: the reader, what is told, and the damage."""
+    pixels = np.zeros((1, 3072), np.uint8)
+
+    def batch(**content: object) -> Callable[[Path], None]:
+        return cifar(pickle.dumps({"data": pixels, "labels": [0], **content}))
+
+    return {
+        "IDX of 65 dimensions": (
+            "idx",
+            "no IDX file of bytes",
+            idx_files(b"\0\0\x08\x41" + struct.pack(">65I", *[1] * 65) + b"\0"),
+        ),
+        "IDX of 255 dimensions, cut": ("idx", "no IDX file of bytes", idx_files(b"\0\0\x08\xff")),
+        "IDX of no dimension": ("idx", "truncated", idx_files(b"\0\0\x08\0\0")),
+        "IDX of 2^32 images": (
+            "idx",
+            "truncated",
+            idx_files(b"\0\0\x08\x03" + struct.pack(">3I", 2**32 - 1, 28, 28) + b"\0" * 9),
+        ),
+        "IDX of floats": ("idx", "no IDX file of bytes", idx_files(b"\0\0\x0d\x03" + bytes(12))),
+        "IDX empty": ("idx", "no IDX file of bytes", idx_files(b"")),
+        "CIFAR pickle that runs": ("cifar", "no CIFAR pickle .it asks for", cifar(pickle.dumps(Runs()))),
+        "CIFAR pickle of a list": ("cifar", "holds a list; expected a dictionary", cifar(pickle.dumps([]))),
+        "CIFAR pickle cut": ("cifar", "no CIFAR pickle", cifar(pickle.dumps({"data": pixels, "labels": [0]})[:-9])),
+        "CIFAR pickle nested deeply": ("cifar", "no CIFAR pickle", cifar(b"(" * 100_000 + b".")),
+        "CIFAR pickle of a number of 10 GB": (
+            "cifar",
+            "no CIFAR pickle",
+            cifar(b"\x80\x04\x8e" + struct.pack("<Q", 10**10)),
+        ),
+        "CIFAR empty": ("cifar", "no CIFAR pickle", cifar(b"")),
+        "CIFAR labels of text": ("cifar", "no CIFAR batch", batch(labels=["a"])),
+        "CIFAR labels too large": ("cifar", "no CIFAR batch", batch(labels=[2**70])),
+        "CIFAR labels below 0": ("cifar", "no CIFAR batch", batch(labels=[-1])),
+        "CIFAR labels that are lists": ("cifar", "no CIFAR batch", batch(labels=[[0]])),
+        "CIFAR labels that are NaN": ("cifar", "no CIFAR batch", batch(labels=[float("nan")])),
+        "CIFAR data of text": ("cifar", "no CIFAR batch", batch(data="x")),
+        "CIFAR data of objects": ("cifar", "no CIFAR", batch(data=np.array([None] * 3072, dtype=object)[None])),
+        "CIFAR names that are none": ("names", "has no label_names", batch()),
+        "CIFAR names that are numbers": ("names", "has no label_names", batch(label_names=[1, 2])),
+        "LMDB that leads to itself": ("lmdb", "page 2 is in the tree twice", lmdb_of(branch_to_itself)),
+        "LMDB of ways without end": ("lmdb", "is in the tree twice", lmdb_of(branches_without_end)),
+        "LMDB of one value a hundred times": ("lmdb", "lie upon each other", lmdb_of(one_value_for_all)),
+        "LMDB cut": ("lmdb", "is damaged", lmdb_of(lambda h: h.__delitem__(slice(9000, None)))),
+        "LMDB of pages of 0 bytes": ("lmdb", "is damaged", lmdb_of(lambda h: struct.pack_into("<I", h, 40, 0))),
+        "LMDB of another version": ("lmdb", "not an LMDB file", lmdb_of(lambda h: struct.pack_into("<I", h, 20, 9))),
+        "LMDB empty": ("lmdb", "is damaged", write("lsun/data.mdb", b"")),
+    }
+
+
+def folders() -> Iterator[Case]:
+    """Folders and archives of images."""
     png = png_bytes(40)
-    mnist, lsun = (
-        ("data", "prepare", "mnist", "--source", "{}/mnist"),
-        ("data", "prepare", "lsun", "--source", "{}/lsun"),
-    )
-    cifar10 = ("data", "prepare", "cifar10", "--source", "{}/cifar")
 
     def folder(source: str) -> tuple[str, ...]:
         return ("data", "prepare", "images_folder", "--name", "own", "--source", source)
 
+    def archive(damage: Callable[[Path], None], path: str = "a.zip") -> Callable[[Path], None]:
+        return several(zipped(path, **{"a.png": png}), damage)
+
     raw = {
-        "IDX of 65 dimensions": (mnist, idx_files(b"\0\0\x08\x41" + struct.pack(">65I", *[1] * 65) + b"\0")),
-        "IDX of 255 dimensions, cut": (mnist, idx_files(b"\0\0\x08\xff")),
-        "IDX of 2^32 images": (mnist, idx_files(b"\0\0\x08\x03" + struct.pack(">3I", 2**32 - 1, 28, 28) + b"\0" * 9)),
-        "IDX of floats": (mnist, idx_files(b"\0\0\x0d\x03" + bytes(12))),
-        "IDX empty": (mnist, idx_files(b"")),
-        "IDX of no images": (
-            mnist,
-            idx_files(b"\0\0\x08\x03" + struct.pack(">3I", 0, 28, 28), b"\0\0\x08\x01" + bytes(4)),
-        ),
-        "IDX a pipe": (mnist, several(idx_files(b""), replaced("mnist/t10k-images-idx3-ubyte", "pipe"))),
-        "IDX a gzip that is none": (
-            mnist,
-            several(
-                idx_files(b""),
-                write("mnist/t10k-images-idx3-ubyte.gz", b"\x1f\x8brubbish"),
-                lambda w: (w / "mnist/t10k-images-idx3-ubyte").unlink(),
-            ),
-        ),
-        "CIFAR pickle that runs": (cifar10, cifar(pickle.dumps(Runs()))),
-        "CIFAR pickle of a list": (cifar10, cifar(pickle.dumps([]))),
-        "CIFAR pickle cut": (cifar10, cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [0]})[:-9])),
-        "CIFAR pickle of labels of text": (
-            cifar10,
-            cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": ["a"]})),
-        ),
-        "CIFAR pickle of labels too large": (
-            cifar10,
-            cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [2**70]})),
-        ),
-        "CIFAR pickle of a label that no class has": (
-            cifar10,
-            cifar(pickle.dumps({"data": np.zeros((1, 3072), np.uint8), "labels": [77]})),
-        ),
-        "CIFAR pickle nested deeply": (cifar10, cifar(b"(" * 100_000 + b".")),
-        "CIFAR empty": (cifar10, cifar(b"")),
-        "LMDB that leads to itself": (lsun, lmdb(branch_to_itself)),
-        "LMDB of ways without end": (lsun, lmdb(branches_without_end)),
-        "LMDB cut": (lsun, lmdb(lambda h: h.__delitem__(slice(9000, None)))),
-        "LMDB of pages of 0 bytes": (lsun, lmdb(lambda h: struct.pack_into("<I", h, 40, 0))),
-        "LMDB of another version": (lsun, lmdb(lambda h: struct.pack_into("<I", h, 20, 9))),
-        "LMDB of no image": (lsun, lmdb(lambda h: None)),
-        "LMDB empty": (lsun, write("lsun/data.mdb", b"")),
-        "zip that leads out": (folder("{}/a.zip"), zipped("a.zip", **{"../out.png": png})),
-        "zip of an absolute path": (folder("{}/a.zip"), zipped("a.zip", **{"/out.png": png})),
-        "zip of a drive": (folder("{}/a.zip"), zipped("a.zip", **{"C:\\out.png": png})),
-        "zip cut": (folder("{}/a.zip"), several(zipped("a.zip", **{"a.png": png}), cut("a.zip", 0.5))),
-        "zip encrypted": (folder("{}/a.zip"), several(zipped("a.zip", **{"a.png": png}), flags("a.zip", bits=1))),
-        "zip by an unknown compression": (
-            folder("{}/a.zip"),
-            several(zipped("a.zip", **{"a.png": png}), flags("a.zip", method=77)),
-        ),
-        "zip with a wrong sum": (folder("{}/a.zip"), several(zipped("a.zip", **{"a.png": png}), flip("a.zip", 60))),
-        "zip empty": (folder("{}/a.zip"), write("a.zip", b"")),
-        "zip a pipe": (folder("{}/a.zip"), replaced("a.zip", "pipe")),
-        "zip of no images": (folder("{}/a.zip"), zipped("a.zip", **{"a.txt": b"x"})),
-        "tar with a link": (folder("{}/a.tar"), tarred("a.tar", ("a.png", None, "/etc/passwd"))),
-        "tar that leads out": (folder("{}/a.tar"), tarred("a.tar", ("../a.png", png, ""))),
-        "tar cut": (folder("{}/a.tar"), several(tarred("a.tar", ("a.png", png * 50, "")), cut("a.tar", 0.4))),
+        "zip that leads out": ("a.zip", "outside itself", zipped("a.zip", **{"../out.png": png})),
+        "zip of an absolute path": ("a.zip", "outside itself", zipped("a.zip", **{"/out.png": png})),
+        "zip of a drive": ("a.zip", "outside itself", zipped("a.zip", **{"C:\\out.png": png})),
+        "zip cut": ("a.zip", "not a zip file", archive(cut("a.zip", 0.5))),
+        "zip encrypted": ("a.zip", "is encrypted", archive(flags("a.zip", bits=1))),
+        "zip by an unknown compression": ("a.zip", "is not supported", archive(flags("a.zip", method=77))),
+        "zip with a wrong sum": ("a.zip", "Bad CRC-32", archive(flip("a.zip", 60))),
+        "zip empty": ("a.zip", "not a zip file", write("a.zip", b"")),
+        "zip a pipe": ("a.zip", "is a pipe", replaced("a.zip", "pipe")),
+        "zip a folder of none": ("a.zip", "holds no images", lambda world: (world / "a.zip").mkdir()),
+        "zip of no images": ("a.zip", "holds no images, but 1 .txt", zipped("a.zip", **{"a.txt": b"x"})),
+        "tar with a link": ("a.tar", "holds a link", tarred("a.tar", ("a.png", None, "/etc/passwd"))),
+        "tar that leads out": ("a.tar", "outside itself", tarred("a.tar", ("../a.png", png, ""))),
+        "tar cut": ("a.tar", "unexpected end", several(tarred("a.tar", ("a.png", png * 50, "")), cut("a.tar", 0.4))),
         "tar.gz cut": (
-            folder("{}/a.tar.gz"),
+            "a.tar.gz",
+            "ended before the end",
             several(tarred("a.tar.gz", ("a.png", os.urandom(5000), "")), cut("a.tar.gz", 0.5)),
         ),
-        "tar.gz that is none": (folder("{}/a.tgz"), write("a.tgz", b"rubbish")),
-        "tar of text": (folder("{}/a.tar"), write("a.tar", "x" * 600)),
+        "tar.gz that is none": ("a.tgz", "Not a gzipped file", write("a.tgz", b"rubbish")),
+        "tar of text": ("a.tar", "is damaged", write("a.tar", "x" * 600)),
         "tar with a size below 0": (
-            folder("{}/a.tar"),
+            "a.tar",
+            "is empty|is damaged",
             several(tarred("a.tar", ("a.png", png, "")), tar_size("a.tar")),
         ),
-        "folder empty": (folder("{}/none"), lambda world: (world / "none").mkdir()),
-        "folder not there": (folder("{}/none"), lambda world: None),
-        "folder of a pipe": (folder("{}/p"), several(lambda world: (world / "p").mkdir(), replaced("p/a.png", "pipe"))),
-        "folder of a link to itself": (
-            folder("{}/p"),
-            several(lambda world: (world / "p").mkdir(), replaced("p/a.png", "loop")),
+        "folder empty": ("none", "holds no images", lambda world: (world / "none").mkdir()),
+        "folder not there": ("none", "does not exist", lambda world: None),
+        "folder a link to itself": ("none", "Too many levels|does not exist", replaced("none", "loop")),
+        "folder of a pipe": ("p", "is a pipe", replaced("p/a.png", "pipe")),
+        "folder of a link to itself": ("p", "Too many levels", replaced("p/a.png", "loop")),
+        "folder of a link that leads nowhere": (
+            "p",
+            "a.png",
+            several(lambda world: (world / "p").mkdir(), lambda world: (world / "p/a.png").symlink_to("nothing")),
         ),
-        "folder of text": (folder("{}/p"), write("p/a.png", "text")),
-        "a file of another kind": (folder("{}/wrn.pth"), lambda world: None),
-        "a name that leads out": (
-            ("data", "prepare", "images_folder", "--name", "../x", "--source", "{}/images"),
-            lambda world: None,
-        ),
-        "a name of a published set": (
-            ("data", "prepare", "images_folder", "--name", "isun", "--source", "{}/images"),
-            lambda world: None,
-        ),
+        "folder of text": ("p", "none of 1 files is a usable image", write("p/a.png", "text")),
+        "folder of a name with a control character": ("p", r"a\\x1b\[31mb.png", write("p/a\x1b[31mb.png", "text")),
+        "folder of a name that is not UTF-8": ("p", r"caf\\xe9.png", write(os.fsdecode(b"p/caf\xe9.png"), "text")),
+        "a file of another kind": ("wrn.pth", "no archive known here", lambda world: None),
     }
-    for what, (words, damage) in raw.items():
-        yield Case("raw files", what, words, "", damage)
+    for what, (source, told, damage) in raw.items():
+        yield Case("raw files", what, folder(f"{{}}/{source}"), told, damage)
+    for what, name, told in (
+        ("that leads out", "../x", "name is '../x'; expected"),
+        ("of a published set", "isun", "isun is a published set"),
+        ("that is empty", "", "name is ''; expected"),
+        ("of 300 letters", "n" * 300, "name is 'nnn.*; expected|too long"),
+    ):
+        words = ("data", "prepare", "images_folder", "--name", name, "--source", "{}/images")
+        yield Case("raw files", f"a name {what}", words, told)
+    pictures = {
+        "PNG of 0 pixels": (png_of(0, 5), "cannot be read"),
+        "PNG of 10^9 pixels": (png_of(40_000, 40_000), "refused"),
+        "PNG cut": (png[:60], "cannot be read"),
+        "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch ran) (w) file\n", "EPS"),
+        "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing"),
+        "TIFF of rubbish": (b"II*\0\xff\xff\xff\xff", "cannot be read"),
+        "GIF cut": (b"GIF89a\x20\0\x20\0", "cannot be read"),
+        "too small": (png_bytes(8), "1 are of another size"),
+    }
+    for what, (content, told) in pictures.items():
+        yield Case("images", f"prepare: {what}", folder("{}/p"), told, write("p/a.png", content))
+
+
+SCORE = ("score", "--network", f"{{}}/{WEIGHTS}", "--familiar", "{}/images")
+NUMBERS = {
+    "temperature": ("0", "-1", "nan", "inf"),
+    "epsilon": ("-0.1", "nan", "inf"),
+    "tpr": ("0", "1.5", "nan", "-1"),
+    "mean": ("0.5,0.5", "nan", "inf"),
+    "std": ("0", "-1", "nan", "1,1"),
+}
+CHOICES = {
+    "filter": ("none-such", "../x", "a\nb"),
+    "device": ("cuda:99", "x", "cpu:9"),
+    "logits": ("none-such", "99"),
+    "architecture": ("none-such", "timm:none-such", "nobody:x", "{}/none.py:f", "{}/wrn.pth:f", ""),
+    "place": ("none-such",),
+}
+
+
+def scored() -> Iterator[Case]:
+    """Networks, images, folders and detectors of one's own."""
+    told = {"mean": "mean|numbers", "std": "std|numbers", "logits": "logits|output|place", "place": "at 'none-such'"}
+    for name, values in {**NUMBERS, **CHOICES}.items():
+        for value in values:
+            architecture = () if name != "place" else ("--architecture", "{}/mine.py:make")
+            words = (*SCORE, f"--{name}", value, *architecture, "{}/images")
+            line = told.get(name, f"{name}|library|is not there|network|cannot be run|channels")
+            yield Case("score", f"--{name} {value[:20]}", words, line, write("mine.py", ARCHITECTURE))
+    for name, value in (
+        *(("size", value) for value in ("9" * 30, "0x0", "-1", "x", "32x", "1x2x3", "٣٢", "")),
+        *(("crop", "a"), ("resize", "1.5"), ("channels", "0"), ("batch", "0"), ("seed", "-1"), ("mean", "a,b")),
+    ):
+        status = 2 if value != "0x0" else 1
+        yield Case(
+            "score", f"--{name} {value}", (*SCORE, f"--{name}", value, "{}/images"), f"{name}|size", status=status
+        )
+    for name, value in (
+        ("size", "999999999"),
+        ("resize", "999999999"),
+        ("size", "1000000"),
+        ("crop", "1000"),
+        ("channels", "7"),
+    ):
+        words = (*SCORE, f"--{name}", value, "{}/images")
+        yield Case("score", f"--{name} {value[:9]}", words, "size is|resize is|crop is|channels|too small")
+    networks = {
+        "not there": (lambda world: (world / WEIGHTS).unlink(), "is not there"),
+        "empty": (write(WEIGHTS, b""), "holds no network"),
+        "text": (write(WEIGHTS, "text"), "holds no network"),
+        "a folder": (replaced(WEIGHTS, "folder"), "without a config.json"),
+        "a folder with a configuration of a class of its own": (
+            several(replaced(WEIGHTS, "folder"), write(f"{WEIGHTS}/config.json", REMOTE)),
+            "holds no network of transformers|not installed",
+        ),
+        "a folder with a broken configuration": (
+            several(replaced(WEIGHTS, "folder"), write(f"{WEIGHTS}/config.json", "[" * 100_000)),
+            "holds no network of transformers|not installed",
+        ),
+        "a pipe": (replaced(WEIGHTS, "pipe"), "no regular file"),
+        "a link to itself": (replaced(WEIGHTS, "loop"), "not there|Too many levels"),
+        "a pickle that runs": (write(WEIGHTS, pickle.dumps(Runs())), "not the network that they are of"),
+        "an archive whose pickle runs": (
+            lambda world: torch.save(Runs(), world / WEIGHTS),
+            "not the network that they are of",
+        ),
+        "a pickled module": (lambda world: torch.save(torch.nn.Linear(2, 2), world / WEIGHTS), "can also be trusted"),
+        "TorchScript named .safetensors": (torchscript(WEIGHTS), "can run any program"),
+        "TorchScript cut": (several(torchscript(WEIGHTS), cut(WEIGHTS, 0.5)), "holds no network"),
+        "an exported program": (
+            zipped(WEIGHTS, **{"a/archive_format": b"pt2", "a/models/model.json": b"{}"}),
+            "can run any program",
+        ),
+        "a header of 2^60 bytes": (write(WEIGHTS, struct.pack("<Q", 2**60) + b"{}"), "holds no network|damaged"),
+        "a header of the wrong type": (write(WEIGHTS, struct.pack("<Q", 2) + b"[]"), "holds no network|damaged"),
+        "tensors beyond the file": (write(WEIGHTS, tensors(1000)), "damaged"),
+        "tensors of another kind": (write(WEIGHTS, tensors(8)), "SHA-256|damaged"),
+        "a card that is null": (write(CARD, "null"), "damaged"),
+        "a card that is a pipe": (replaced(CARD, "pipe"), "is a pipe"),
+        "no card": (lambda world: (world / CARD).unlink(), "without their architecture"),
+    }
+    for what, (damage, line) in networks.items():
+        yield Case("score", f"network: {what}", (*SCORE, "{}/images"), line, damage)
+    for what, line in (("safe", "not the network|holds no network"), ("cut", "cannot be read|holds no")):
+        words = ("score", "--network", "{}/own.pt", "--trust", "--familiar", "{}/images", "{}/images")
+        damage = write("own.pt", "text") if what == "safe" else several(torchscript("own.pt"), cut("own.pt", 0.5))
+        yield Case("score", f"trusted network: {what}", words, line, damage)
+    outputs = {
+        "a tuple of texts": "nn.Identity() and Gives(lambda x: ('a', 'b'))",
+        "nothing": "Gives(lambda x: None)",
+        "a number": "Gives(lambda x: 3.0)",
+        "logits [N]": "Gives(lambda x: x.flatten(1).sum(1))",
+        "logits of one image too many": "Gives(lambda x: torch.zeros(len(x) + 1, 5) + x.sum())",
+        "NaN": "Gives(lambda x: x.flatten(1)[:, :5] * float('nan'))",
+        "infinity": "Gives(lambda x: x.flatten(1)[:, :5] + float('inf'))",
+        "whole numbers": "Gives(lambda x: x.flatten(1)[:, :5].long())",
+        "text": "Gives(lambda x: 'logits')",
+        "an error": "Gives(lambda x: 1 / 0)",
+        "no gradient": "Gives(lambda x: x.detach().flatten(1)[:, :5])",
+        "an error that is a line break": "Gives(lambda x: (_ for _ in ()).throw(ValueError('a\\nb\\x1b[31m')))",
+    }
+    for what, made in outputs.items():
+        words = ("score", "--network", "{}/own.pt", "--trust", "--familiar", "{}/images", "{}/images", "--size", "8")
+        words = ("score", "--network", "{}/w.pth", "--architecture", "{}/mine.py:make", *words[4:])
+        damage = several(write("mine.py", ARCHITECTURE.replace("Gives(first)", made)), weightless("w.pth"))
+        yield Case("score", f"network that gives {what}", words, "^error: |^warning: ", damage)
+    for what, source, line in (
+        ("does not parse", "def make(:", "cannot be run"),
+        ("ends the process", "raise SystemExit(0)", "cannot be run"),
+        ("is no module", "def make(): return 3", "gives a int"),
+        ("has no such name", "x = 1", "has no function"),
+        ("is not UTF-8", b"\xff\xfe", "cannot be run"),
+        ("prints a traceback", "import nothing_of_this_name", "cannot be run"),
+        ("never ends its recursion", "def make(): return make()", "make.*fails"),
+    ):
+        words = (
+            "score",
+            "--network",
+            "{}/wrn.pth",
+            "--architecture",
+            "{}/mine.py:make",
+            "--familiar",
+            "{}/images",
+            "{}/images",
+        )
+        yield Case("score", f"architecture that {what}", words, line, write("mine.py", source))
+    detectors = {
+        "not there": (lambda world: None, "is not there"),
+        "empty": (write("d.json", b""), "is damaged"),
+        "null": (write("d.json", "null"), "is damaged"),
+        "a list": (write("d.json", "[]"), "is damaged"),
+        "nested deeply": (write("d.json", "[" * 100_000), "is damaged"),
+        "a folder": (lambda world: (world / "d.json").mkdir(), "is a folder"),
+        "a pipe": (replaced("d.json", "pipe"), "is a pipe"),
+        "not UTF-8": (write("d.json", b"\xff\xfe"), "is damaged"),
+        "of nothing": (write("d.json", "{}"), "is damaged .it lacks"),
+        "without a threshold": (detector(lambda d: d["fitted"].pop("threshold_")), "is damaged"),
+        "with a threshold of text": (detector(lambda d: d["fitted"].update(threshold_="a")), "is damaged"),
+        "with a threshold of NaN": (detector(lambda d: d["fitted"].update(threshold_=float("nan"))), "is damaged"),
+        "with a method of its own": (detector(lambda d: d["fitted"].update(predict_=1)), "is damaged"),
+        "with a temperature of text": (detector(lambda d: d["settings"].update(temperature="a")), "temperature is 'a'"),
+        "with a fitted temperature of 0": (detector(lambda d: d["fitted"].update(temperature_=0)), "temperature is 0"),
+        "with a fitted epsilon below 0": (detector(lambda d: d["fitted"].update(epsilon_=-1)), "epsilon is -1"),
+        "with a batch of text": (detector(lambda d: d["settings"].update(batch="a")), "batch"),
+        "with another network": (detector(lambda d: d.update(network="0")), "other weights"),
+        "with settings that are a list": (detector(lambda d: d.update(settings=[])), "is damaged|another version"),
+        "with a setting that is the network": (detector(lambda d: d["settings"].update(network="x")), "verdict"),
+        "with a reading of text": (detector(lambda d: d.update(reading="x")), "does not say how images are read"),
+        "with a reading of nothing known": (detector(lambda d: d.update(reading={"x": 1})), "d.json"),
+        "with a size of text": (detector(lambda d: d["reading"].update(size="big")), "d.json|size"),
+        "with a size of 10^9": (detector(lambda d: d["reading"].update(size=10**9)), "size is 1000000000; expected"),
+        "with a filter of a number": (detector(lambda d: d["reading"].update(filter=3)), "filter is 3"),
+        "with a fit that is a list": (detector(lambda d: d.update(about=[1])), "d.json"),
+        "with a fit of text": (detector(lambda d: d.update(about={"accepted_of_others": "x"})), "d.json"),
+    }
+    for what, (damage, line) in detectors.items():
+        words = ("score", "--network", f"{{}}/{WEIGHTS}", "--detector", "{}/d.json", "{}/images")
+        yield Case("score", f"detector {what}", words, line, damage, status=0 if line == "verdict" else 1)
+    both = (*SCORE, "--detector", "{}/d.json", "{}/images")
+    yield Case("score", "a detector and familiar images", both, "neither or both")
+    yield Case("score", "neither of them", (*SCORE[:3], "{}/images"), "neither or both")
+    given = {
+        "not there": ("{}/none", "is not there"),
+        "an empty folder": ("{}/empty", "there is no image to score"),
+        "a folder of text": ("{}/texts", "there is no image to score .but 1 .txt"),
+        "a name that is not UTF-8": (os.fsdecode(b"{}/caf\xe9.png"), r"caf\\xe9.png is not there"),
+        "a name with a line break": ("{}/a\nb", r"a\\nb is not there"),
+        "a name of 5,000 letters": ("{}/" + "n" * 5000, "too long|is not there"),
+        "a pipe": ("{}/pipe", "could not be read"),
+        "a link to itself": ("{}/loop", "could not be read"),
+        "a device": ("/dev/null", "could not be read"),
+        "an EPS named .png": ("{}/eps.png", "could not be read"),
+        "a PNG of 10^9 pixels": ("{}/bomb.png", "could not be read"),
+        "a PNG of 0 pixels": ("{}/none.png", "could not be read"),
+        "a CSV formula": ("{}/=1+1.png", "could not be read"),
+    }
+    lie = several(
+        lambda world: (world / "empty").mkdir(),
+        write("texts/a.txt", "x"),
+        replaced("pipe", "pipe"),
+        replaced("loop", "loop"),
+        write("eps.png", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(%pipe%touch ran) (w) file\n"),
+        write("bomb.png", png_of(40_000, 40_000)),
+        write("none.png", png_of(0, 5)),
+        write("=1+1.png", "text"),
+    )
+    for what, (path, line) in given.items():
+        yield Case("score", f"images: {what}", (*SCORE, "-q", path), line, lie)
+        words = (*SCORE[:3], "--familiar", path, "{}/images")
+        yield Case("score", f"familiar: {what}", words, "is not a folder|holds no image|too long|could not", lie)
+    for what, (output, line) in OUTPUTS.items():
+        yield Case("places", f"score -o: {what}", (*SCORE, "-q", "-o", output, "{}/images"), line)
+        yield Case("places", f"score --save: {what}", (*SCORE, "-q", "--save", output, "{}/images"), line)
+
+
+def tensors(end: int) -> bytes:
+    """A file of safetensors whose one tensor ends there."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0, end]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(8)
+
+
+REMOTE = json.dumps(
+    {"architectures": ["X"], "auto_map": {"AutoModelForImageClassification": "evil.X"}, "model_type": "x"}
+)
+ARCHITECTURE = """
+import torch
+from torch import nn
+
+class Gives(nn.Module):
+    def __init__(self, what):
+        super().__init__()
+        self.what, self.a = what, nn.Parameter(torch.zeros(1))
+    def forward(self, x):
+        return self.what(x)
+
+def first(x):
+    return x.flatten(1)[:, :5]
+
+def make():
+    return Gives(first)
+"""
+
+
+def weightless(path: str) -> Callable[[Path], None]:
+    """The weights of the network of `ARCHITECTURE`."""
+    return lambda world: torch.save({"a": torch.zeros(1)}, world / path)
+
+
+def detector(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    """A detector that was fitted and kept, and then changed."""
+
+    def damage(world: Path) -> None:
+        words = [
+            "score",
+            "--network",
+            world / WEIGHTS,
+            "--familiar",
+            world / "images",
+            "--save",
+            world / "d.json",
+            "-q",
+        ]
+        done = CliRunner().invoke(cli.main, [*map(str, words), str(world / "images")])
+        assert done.exit_code == 0, done.output
+        found = json.loads((world / "d.json").read_text())
+        change(found)
+        (world / "d.json").write_text(json.dumps(found))
+
+    return damage
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that says that it has so many pixels, and has one line of them."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(999))) + chunk(b"IEND", b"")
 
 
 def png_bytes(side: int) -> bytes:
@@ -825,44 +1173,70 @@ def weights() -> Iterator[Case]:
         return lambda world: torch.save(change(torch.load(world / "wrn.pth")), world / "wrn.pth")
 
     damages = {
-        "empty": write("wrn.pth", b""),
-        "text": write("wrn.pth", "text"),
-        "cut": cut("wrn.pth", 0.6),
-        "a folder": replaced("wrn.pth", "folder"),
-        "a pipe": replaced("wrn.pth", "pipe"),
-        "a link to itself": replaced("wrn.pth", "loop"),
-        "a pickle that runs": write("wrn.pth", pickle.dumps(Runs())),
-        "an archive whose pickle runs": lambda world: torch.save(Runs(), world / "wrn.pth"),
-        "encrypted": flags("wrn.pth", bits=1),
-        "by an unknown compression": flags("wrn.pth", method=77),
-        "a flipped number": flip_last("wrn.pth"),
-        "no tensors": source(lambda s: {}),
-        "a number": source(lambda s: 3),
-        "NaN": source(lambda s: {k: v * float("nan") if v.is_floating_point() else v for k, v in s.items()}),
-        "a tensor too many": source(lambda s: {**s, "more": torch.zeros(3)}),
-        "a tensor too few": source(lambda s: dict(list(s.items())[:-3])),
-        "another shape": source(lambda s: {k: v[..., :1] if v.ndim > 1 else v for k, v in s.items()}),
-        "keys of numbers": source(lambda s: dict(enumerate(s.values()))),
-        "whole numbers": source(lambda s: {k: v.long() for k, v in s.items()}),
+        "empty": (write("wrn.pth", b""), "cannot be read"),
+        "text": (write("wrn.pth", "text"), "cannot be read"),
+        "cut": (cut("wrn.pth", 0.6), "cannot be read"),
+        "a folder": (replaced("wrn.pth", "folder"), "is a folder; expected a file"),
+        "a pipe": (replaced("wrn.pth", "pipe"), "is a pipe or a device"),
+        "a link to itself": (replaced("wrn.pth", "loop"), "Too many levels of symbolic links"),
+        "a pickle that runs": (write("wrn.pth", pickle.dumps(Runs())), "asks for posix.system"),
+        "an archive whose pickle runs": (lambda world: torch.save(Runs(), world / "wrn.pth"), "asks for posix.system"),
+        "TorchScript named .safetensors": (torchscript("wrn.pth"), "is a TorchScript archive, which holds a program"),
+        "encrypted": (flags("wrn.pth", bits=1), "is encrypted"),
+        "by an unknown compression": (flags("wrn.pth", method=77), "members are compressed"),
+        "a flipped number": (flip_last("wrn.pth"), "Bad CRC-32"),
+        "no tensors": (source(lambda s: {}), "holds no weights"),
+        "a number": (source(lambda s: 3), "holds no weights"),
+        "NaN": (
+            source(lambda s: {k: v * float("nan") if v.is_floating_point() else v for k, v in s.items()}),
+            "NaN or infinite values",
+        ),
+        "a tensor too many": (source(lambda s: {**s, "more": torch.zeros(3)}), "has a tensor 'more' too many"),
+        "a tensor too few": (source(lambda s: dict(list(s.items())[:-3])), "has no tensor"),
+        "another shape": (
+            source(lambda s: {k: v[..., :1] if v.ndim > 1 else v for k, v in s.items()}),
+            "has shape .*; expected",
+        ),
+        "keys of numbers": (source(lambda s: dict(enumerate(s.values()))), "has no tensor"),
+        "whole numbers": (source(lambda s: {k: v.long() for k, v in s.items()}), "holds int64 numbers"),
+        "complex numbers": (
+            source(lambda s: {k: v.to(torch.complex64) for k, v in s.items()}),
+            "holds complex64 numbers",
+        ),
+        "keys with control characters": (
+            source(lambda s: {f"\x1b[31m{k}\n": v for k, v in s.items()}),
+            "has no tensor",
+        ),
     }
-    for what, damage in damages.items():
-        yield Case("weights", what, ("import-weights", "{}/wrn.pth", *imported()), "", damage)
-    for what, options in {
-        "std 0": {"std": "0,1,1"},
-        "std below 0": {"std": "-1,1,1"},
-        "std nan": {"std": "nan,1,1"},
-        "std inf": {"std": "inf,1,1"},
-        "mean nan": {"mean": "nan,0,0"},
-        "mean of four": {"mean": "0,0,0,0"},
-        "an unknown set": {"id-set": "cifar11"},
-        "a set that leads out": {"id-set": "../x"},
-        "an unknown network": {"network": "resnet"},
-        "classes of another set": {"classes": "100"},
-        "a training of nobody": {"training": "../x"},
-        "an unknown profile": {"profile": "none"},
+    for what, (damage, told) in damages.items():
+        yield Case("weights", what, ("import-weights", "{}/wrn.pth", *imported()), told, damage)
+    for what, (options, told) in {
+        "std 0": ({"std": "0,1,1"}, "std is .*; expected numbers above 0"),
+        "std below 0": ({"std": "-1,1,1"}, "std is .*; expected numbers above 0"),
+        "std nan": ({"std": "nan,1,1"}, "std is .*; expected 3 finite numbers"),
+        "std inf": ({"std": "inf,1,1"}, "std is .*; expected 3 finite numbers"),
+        "mean nan": ({"mean": "nan,0,0"}, "mean is .*; expected 3 finite numbers"),
+        "mean of four": ({"mean": "0,0,0,0"}, "4 channels are given for cifar10; expected 3"),
+        "an unknown set": ({"id-set": "cifar11"}, "data set is 'cifar11'; expected"),
+        "a set that leads out": ({"id-set": "../x"}, "data set is '../x'; expected"),
+        "an unknown network": ({"network": "resnet"}, "network is 'resnet'; expected"),
+        "a network of 10^6 layers": ({"network": "densenet-bc-999994-12"}, "expected .* of numbers to 9999"),
+        "classes of another set": ({"classes": "100"}, "100 classes are given for cifar10; expected 10"),
+        "a training of nobody": ({"training": "../x"}, "training is '../x'; expected"),
+        "an unknown profile": ({"profile": "none"}, "profile is 'none'; expected"),
+        "a place that is not there": ({"place": "a\nb"}, "no such weights at"),
     }.items():
-        yield Case("weights", what, ("import-weights", "{}/wrn.pth", *imported(**options)), "")
+        yield Case("weights", what, ("import-weights", "{}/wrn.pth", *imported(**options)), told)
     yield Case("weights", "not there", ("import-weights", "{}/none.pth", *imported()), "none.pth")
+
+
+def torchscript(path: str) -> Callable[[Path], None]:
+    def damage(world: Path) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it is deprecated, and still what people have
+            torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), str(world / path))
+
+    return damage
 
 
 def flip_last(path: str) -> Callable[[Path], None]:
@@ -878,17 +1252,19 @@ def flip_last(path: str) -> Callable[[Path], None]:
     return damage
 
 
+OUTPUTS = {
+    "a folder": ("{}/images", "is a folder"),
+    "the present folder": (".", "is a folder"),
+    "below a file": ("{}/wrn.pth/a", "cannot write|is a folder|Not a directory"),
+    "below a device": ("/dev/null/a", "cannot write|Not a directory"),
+    "where nothing can be made": ("/proc/none/a", "cannot write"),
+    "a name too long": ("{}/" + "n" * 300, "cannot write|too long"),
+}
+
+
 def places() -> Iterator[Case]:
     """Where things are written and looked for."""
-    outputs = {
-        "a folder": ("{}/images", "is a folder"),
-        "the present folder": (".", "is a folder"),
-        "below a file": ("{}/wrn.pth/a", "cannot write|is a folder|Not a directory"),
-        "below a device": ("/dev/null/a", "cannot write|Not a directory"),
-        "where nothing can be made": ("/proc/none/a", "cannot write"),
-        "a name too long": ("{}/" + "n" * 300, "cannot write|too long"),
-    }
-    for what, (output, told) in outputs.items():
+    for what, (output, told) in OUTPUTS.items():
         yield Case("places", f"sheet: {what}", ("data", "sheet", "cifar10", "-o", output), told)
         yield Case("places", f"run: {what}", ("run", "{}/ok.ipynb", "-o", output), told)
     yield Case("places", "run: the page itself", ("run", "{}/ok.ipynb", "-o", "{}/ok.ipynb"), "the page itself")
@@ -897,19 +1273,25 @@ def places() -> Iterator[Case]:
         yield Case(
             "places", f"results {what}: train", train, "wrn.pth|/dev/null|/proc/none", env={"ODINLIB_RESULTS": where}
         )
-        yield Case("places", f"results {what}: seal", SEAL, "", env={"ODINLIB_RESULTS": where})
-        yield Case("places", f"results {what}: verify", VERIFY, "", env={"ODINLIB_RESULTS": where})
+        yield Case("places", f"results {what}: seal", SEAL, "nothing is recorded in", env={"ODINLIB_RESULTS": where})
+        yield Case(
+            "places", f"results {what}: verify", VERIFY, "nothing is recorded in", env={"ODINLIB_RESULTS": where}
+        )
         yield Case(
             "places",
             f"results {what}: clean",
             ("clean", "--profile", "tiny"),
-            "",
+            "nothing was left in",
             env={"ODINLIB_RESULTS": where},
             status=0,
         )
         prepare_own = ("data", "prepare", "images_folder", "--name", "own", "--source", "{}/images")
-        yield Case("places", f"data {what}: prepare", prepare_own, "", env={"ODINLIB_DATA": where})
-        yield Case("places", f"data {what}: status", ("data", "status"), "", env={"ODINLIB_DATA": where}, status=0)
+        yield Case(
+            "places", f"data {what}: prepare", prepare_own, "cannot write .*; choose", env={"ODINLIB_DATA": where}
+        )
+        yield Case(
+            "places", f"data {what}: status", ("data", "status"), "cifar10_bw.py", env={"ODINLIB_DATA": where}, status=0
+        )
     yield Case(
         "places",
         "an unknown engine",
@@ -991,7 +1373,7 @@ def pages() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them."""
-    return [*typed(), *files(), *sets(), *weights(), *places(), *pages()]
+    return [*typed(), *files(), *sets(), *weights(), *scored(), *places(), *pages()]
 
 
 # --- Running one ------------------------------------------------------------------------------------------------------
@@ -1036,9 +1418,9 @@ def outcome(case: Case, made: Path, folder: Path) -> tuple[str, str]:
         return "raw", said
     if status == 0 != case.status:
         return "accepted wrongly", said
-    if status != case.status or not re.search(case.told, said):
+    if status != case.status or not re.search(case.told, said if case.status else out):
         return "wrong line", f"[{status}] {said}"
-    shown = [line for line in lines if not re.match(r"waiting for |without |Usage: |Try |.*\d+%\|", line)]
+    shown = [line for line in lines if not re.match(r"waiting for |without |warning: |Usage: |Try |.*\d+%\|", line)]
     if case.status and (len(shown) > 1 + (case.words[0] == "respond") or not all(map(str.isprintable, lines))):
         return "wrong line", " | ".join(lines)
     left = [path for path in listing(folder) - before if not allowed(case, path)]

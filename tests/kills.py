@@ -9,7 +9,9 @@ the same command runs to its end, and what is there is compared with what the un
 cards but for their times, to the byte. After SIGINT and SIGTERM it must have said so in one line, with 130 or 143, and
 no child may live. Three times of ten two processes do the same job at once, and one of them is killed.
 
-Commands run in forks of this process, which has imported everything: so a kill costs a second.
+Commands run in forks of this process, which has imported everything: so a kill costs a second. Only `book` is started
+anew, in a checkout with one page; half of its SIGKILLs reach all that it has started, and half itself alone: then
+Snakemake goes on with the lock, and the next `odin book` waits for it.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,7 +38,7 @@ import numpy as np
 import torch._dynamo  # noqa: F401  # which every optimiser wants, seconds later
 from tiny import TINY
 
-from odinlib import cli, profiles, record  # noqa: F401  # imported here, once for all forks
+from odinlib import artefacts, cli, profiles, record  # noqa: F401  # imported here, once for all forks
 from odinlib.book import execution  # noqa: F401
 from odinlib.datasets import prepare, script  # noqa: F401
 
@@ -57,6 +60,7 @@ class Job:
     before: tuple[tuple[str, ...], ...] = ()
     calls: int = 60  # that change what lies on the disk, about
     share: float = 1.0  # of the kills
+    checkout: bool = False  # whether it is done in a checkout of its own, by a new process
 
 
 RESPOND = ("respond", *CHOSEN)
@@ -70,7 +74,10 @@ JOBS = (
         calls=25,
     ),
     Job("run", ("run", "{}/page.ipynb", "-o", "{}/out.ipynb", "-q"), calls=12, share=0.1),
+    Job("book", ("book", "--only", "record", "--cores", "1"), share=0.03, checkout=True),
 )
+FRAME = ("odinlib", "book", "profiles", "Snakefile", "_config.yml", "pyproject.toml")
+TOC = "format: jb-book\nroot: intro\nparts: [{caption: All, chapters: [{file: notebooks/page}]}]\n"
 
 
 # --- What a job makes -------------------------------------------------------------------------------------------------
@@ -81,9 +88,10 @@ def contents(folder: Path) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_dir() or name.startswith(("images/", "page.ipynb", "cache")):
+        if path.is_dir() or name.startswith(("images/", "page.ipynb", "cache", ".snakemake/", "odinlib/")):
             continue
-        found[name] = hashlib.sha256(_timeless(path)).hexdigest()
+        # Of the rendered book, which says when it was made, the names.
+        found[name] = "" if name.startswith("book/_build/") else hashlib.sha256(_timeless(path)).hexdigest()
     return found
 
 
@@ -122,6 +130,24 @@ def make_inputs(folder: Path) -> None:
     (folder / "page.ipynb").write_text(json.dumps(page))
 
 
+def make_checkout(folder: Path) -> None:
+    """A checkout whose book has one page."""
+    make_inputs(folder)
+    words = ["git", "ls-files", "-co", "--exclude-standard", "-z", *FRAME]
+    for name in subprocess.run(words, cwd=HERE.parent, capture_output=True, check=True).stdout.decode().split("\0"):
+        if name and (HERE.parent / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(HERE.parent / name, folder / name)
+    page = json.loads((folder / "page.ipynb").read_text())
+    title = {"cell_type": "markdown", "source": "# A page\n\nOf a number.", "metadata": {}, "id": "title"}
+    page["cells"].insert(0, title)
+    (folder / "notebooks").mkdir()
+    (folder / "notebooks" / "page.ipynb").write_text(json.dumps(page))
+    (folder / "book" / "_toc.yml").write_text(TOC)
+    (folder / "book" / "intro.md").write_text("# A book\n")
+    (folder / "book" / "data" / "web").mkdir(parents=True)
+
+
 # --- Running it -------------------------------------------------------------------------------------------------------
 
 
@@ -152,6 +178,9 @@ class Running:
         os.environ["PYTHONPATH"] = str(HERE.parent)
         tempfile.tempdir = None
         os.chdir(folder)
+        if words[0] == "book":  # of the checkout that it is started in
+            os.environ["PYTHONPATH"] = str(folder)
+            os.execv(sys.executable, [sys.executable, "-m", "odinlib.cli", *words])
         if at:
             _aim(at, by)
         cli.main([word.replace("{}", str(folder)) for word in words], prog_name="odin")
@@ -196,34 +225,63 @@ def left_alive(folder: Path) -> Iterator[list[str]]:
     found: list[str] = []
     yield found
     for _ in range(100):
-        found[:] = [line for line in _processes() if str(folder) in line]
+        found[:] = [line for _, line in _processes() if str(folder) in line]
         if not found:
             return
         time.sleep(0.1)
 
 
-def _processes() -> Iterator[str]:
+def _processes() -> Iterator[tuple[int, str]]:
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if "\nState:\tZ" not in (path / "status").read_text() and int(path.name) != os.getpid():
                 # Whoever works in the folder: a fork has the command line and the environment of its parent.
                 lines = (path / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                yield f"{(path / 'cwd').readlink()} {lines}"
+                yield int(path.name), f"{(path / 'cwd').readlink()} {lines}"
+
+
+def _with_children(process: int) -> list[int]:
+    """A process and all that it has started, directly or not."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+    found = [process]
+    for one in found:
+        found += [child for child, parent in parents.items() if parent == one]
+    return found
+
+
+def _without_the_lock(folder: Path, seconds: float = 3.0) -> list[str]:
+    """Jobs of a book that run in a folder while nobody holds its lock."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        lines = [line for _, line in _processes() if line.startswith(str(folder))]
+        jobs = [line for line in lines if "odinlib.cli run" in line or "jupyter_book" in line]
+        if jobs and not artefacts._is_held(folder / "build" / ".book.lock"):
+            return [f"without the lock: {jobs[0]}"]
+        time.sleep(0.1)
+    return []
 
 
 def kill_once(job: Job, made: Path, folder: Path, seconds: float, draws: random.Random) -> list[str]:
     """One kill of a job, and its end: what was not as it should be."""
     shutil.copytree(made, folder)
     by = draws.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-    aimed, twice = draws.random() < 0.5, draws.random() < 0.3
+    aimed, twice = draws.random() < 0.5 and not job.checkout, draws.random() < 0.3
+    all_of_it = job.checkout and draws.random() < 0.5
+    orphans = job.checkout and by == signal.SIGKILL and not all_of_it
     wrong = []
     with left_alive(folder) as alive:
         beside = Running(job.words, folder) if twice else None
         running = Running(job.words, folder, draws.randint(1, job.calls) if aimed else 0, by)
         if not aimed:
-            running.process.join(seconds * draws.uniform(0.0, 1.05))
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(running.process.pid or 0, by)
+            # Python itself, and not `odin`, has the first moment of a process that is started anew.
+            running.process.join(seconds * draws.uniform(0.1 * job.checkout, 1.05))
+            process = running.process.pid or 0
+            for one in _with_children(process) if all_of_it and by == signal.SIGKILL else [process]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(one, by)
         status, said = running.end()
         if status not in (0, -signal.SIGKILL) and status != TOLD.get(by):
             wrong.append(f"{by.name}: ended with {status}: {said[-300:]}")
@@ -235,6 +293,10 @@ def kill_once(job: Job, made: Path, folder: Path, seconds: float, draws: random.
             status, said = beside.end()
             if status:
                 wrong.append(f"the other one ended with {status}: {said[-300:]}")
+        if orphans:
+            wrong += _without_the_lock(folder)
+            if failed := finish(job.words, folder):
+                wrong.append(f"beside what was left: {failed}")
     if alive:
         wrong.append(f"{by.name}: still alive: {alive[0][:200]}")
     if failed := finish(job.words, folder):
@@ -266,7 +328,7 @@ def main(words: list[str]) -> int:
         made: dict[str, tuple[Path, dict[str, str], float]] = {}
         for job in jobs:
             place, whole = Path(temporary) / job.name, Path(temporary) / f"{job.name}-whole"
-            make_inputs(place)
+            (make_checkout if job.checkout else make_inputs)(place)
             for earlier in job.before:
                 if failed := finish(earlier, place):
                     print(failed)

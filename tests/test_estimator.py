@@ -394,11 +394,11 @@ def test_other_weights_are_refused(tmp_path, change):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda text: text[:-20], "cannot be read as a fitted ODIN"),
-        (lambda text: "[]", "cannot be read"),
-        (lambda text: "", "cannot be read"),
+        (lambda text: text[:-20], "is damaged"),
+        (lambda text: "[]", "is damaged"),
+        (lambda text: "", "is damaged"),
         (lambda text: text.replace('"ODIN"', '"Forest"'), "it is of a Forest"),
-        (lambda text: text.replace('"fitted"', '"found"'), "cannot be read"),
+        (lambda text: text.replace('"fitted"', '"found"'), "is damaged"),
         (lambda text: text.replace('"tpr": 0.95', '"tpr": 95'), "tpr is 95"),
         (lambda text: text.replace('"tpr"', '"share"'), "another version"),
         (lambda text: text.replace('"threshold_": ', '"threshold_": NaN, "x": '), "damaged"),
@@ -414,7 +414,7 @@ def test_damaged_files_are_told(tmp_path, damage, words):
 def test_what_cannot_be_saved_or_loaded_is_told(tmp_path):
     one_line(lambda: ODIN(small()).save(tmp_path / "d.json"), "no threshold")
     one_line(lambda: ODIN.load(tmp_path / "none.json", small()), "is not there")
-    one_line(lambda: ODIN.load(tmp_path, small()), "cannot be read")
+    one_line(lambda: ODIN.load(tmp_path, small()), "is a folder")
     ODIN(small()).fit(X).save(tmp_path / "d.json")
     one_line(lambda: ODIN.load(tmp_path / "d.json", small().state_dict()), "state dict")
 

@@ -133,7 +133,7 @@ def test_a_variant_of_a_set_is_known_before_it_is_made(tmp_path, monkeypatch):
         ({"networks": []}, "networks is empty"),
         ({"id_sets": []}, "id_sets is empty"),
         ({"networks": "wrn-10-1"}, "networks is 'wrn-10-1'; expected a list"),
-        ({"resampled": {"shapes10": "isun"}}, "resampled holds 'isun'; expected a list"),
+        ({"resampled": {"shapes10": "isun"}}, "expected a mapping of names to lists of names"),
         ({"resampled": {"shapes10": []}}, "resampled holds []"),
         ({"resampled": {"shapes10": ["photos-resize", "photos-resize-bxo"]}}, "data set is 'photos-resize-bxo'"),
         ({"resampled": {"shapes10": ["photos-crop"]}}, "photos-crop is not resampled"),

@@ -1,6 +1,7 @@
 """Running a page with papermill: its parameters are checked first, and the outcome is whole or none."""
 
 import contextlib
+import logging
 import os
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -9,7 +10,7 @@ from typing import Any
 
 from odinlib import artefacts
 from odinlib.book import parameters
-from odinlib.errors import UserError, in_words
+from odinlib.errors import UserError, in_words, reading
 
 
 def execute(
@@ -24,9 +25,12 @@ def execute(
         progress: show papermill's bar over the cells.
 
     Raises:
-        UserError: no such notebook, a wrong parameter, an output that cannot be written, or a cell that failed.
+        UserError: no such notebook or kernel, a wrong parameter, an output that cannot be written, or a cell that
+            failed.
     """
+    import nbformat
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
     from traitlets.config import Config
 
@@ -34,6 +38,11 @@ def execute(
     values = parameters.check(parameters.declared(source), given or {})
     if output.exists() and output.samefile(source):
         raise UserError(f"{output} is the page itself", expected="another file for what it gives")
+    with reading(source, "save it anew in Jupyter"):
+        page = nbformat.reads(source.read_text(encoding="utf-8"), as_version=4)  # type: ignore[no-untyped-call]
+        nbformat.validate(page)
+        kernel = page.metadata.kernelspec.name
+    logging.getLogger("papermill").addHandler(logging.NullHandler())  # what it would print it raises too
     # With these set, Jupyter might start another environment's Python instead of this one.
     for variable in ("JUPYTER_PATH", "JUPYTER_PREFER_ENV_PATH"):
         os.environ.pop(variable, None)
@@ -56,10 +65,14 @@ def execute(
             failed = output.with_suffix(".failed.ipynb")
             with artefacts.write_atomically(failed) as kept:
                 kept.write(made.read_bytes())
-            if len(error.traceback) == 1:  # a UserError has told it in one line, see its `_render_traceback_`
+            what = f"{error.ename}: {in_words(Exception(error.evalue))}" if error.evalue else error.ename
+            if list(error.traceback) == [f"{error.ename}: {error.evalue}"]:  # a UserError's, see `_render_traceback_`
                 raise UserError(f"{source.name}: {error.evalue}") from None
-            what = in_words(Exception(error.evalue))
-            raise UserError(f"{source.name}: {error.ename}: {what}", remedy=f"{failed} shows where") from error
+            raise UserError(f"{source.name}: {what}", remedy=f"{failed} shows where") from error
+        except NoSuchKernel as error:
+            raise UserError(
+                f"{source.name} wants the kernel {kernel!r}, which is not here", expected="python3"
+            ) from error
         except DeadKernelError as error:
             remedy = "it may have needed more memory than there is: ask for less at a time"
             raise UserError(f"{source.name}: its kernel died", remedy=remedy) from error

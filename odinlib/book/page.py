@@ -141,7 +141,7 @@ def _source() -> Path | None:
     """The running notebook's file: the one in `notebooks/` that begins as it does."""
     ran = {source.strip() for source in _history()}
     for path in sorted((_ROOT / "notebooks").glob("*.ipynb")):
-        sources = ("".join(cell["source"]).strip() for cell in parameters.code_cells(path))
+        sources = (cell["source"].strip() for cell in parameters.code_cells(path))
         if next((source for source in sources if "page.begin(" in source), None) in ran:
             return path
     return None

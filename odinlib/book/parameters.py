@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from odinlib.errors import UserError, check_choice, check_number
+from odinlib.errors import UserError, check_choice, check_number, in_words, reading
 
 #: What a page says of a parameter of its own: its type, or a check of its value, as `number` and `one_of` make them.
 Rule = type | Callable[[str, Any], Any]
@@ -160,8 +160,8 @@ def declared(notebook: str | Path) -> dict[str, Any]:
     """
     path = Path(notebook)
     for cell in code_cells(path):
-        if "parameters" in cell["metadata"].get("tags", []):
-            found = literals("".join(cell["source"]))
+        if "parameters" in cell["tags"]:
+            found = literals(cell["source"])
             if found is None:
                 raise UserError(f"the parameters of {path} are not plain literals")
             return found
@@ -169,19 +169,21 @@ def declared(notebook: str | Path) -> dict[str, Any]:
 
 
 def code_cells(path: Path) -> Sequence[dict[str, Any]]:
-    """The code cells of a notebook file.
+    """The code cells of a notebook file: `source` and `tags` of each.
 
     Raises:
         UserError: it is not there, or is no notebook.
     """
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        with reading(path):
+            held = path.read_bytes()
+        cells = [cell for cell in json.loads(held)["cells"] if cell["cell_type"] == "code"]
+        return [{"source": "".join(one["source"]), "tags": list(one["metadata"].get("tags", []))} for one in cells]
     except FileNotFoundError:
         near = difflib.get_close_matches(path.name, [other.name for other in path.parent.glob("*.ipynb")], n=1)
         raise UserError(f"there is no notebook {path}", remedy=f"did you mean {near[0]}?" if near else None) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is not a notebook ({type(error).__name__})") from error
-    return [cell for cell in cells if cell["cell_type"] == "code"]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path} is not a notebook ({in_words(error)})") from error
 
 
 def literals(source: str) -> dict[str, Any] | None:
@@ -280,11 +282,10 @@ def _texts(path: Path) -> set[str]:
     """The parameters that a page names as text, in its call of `page.begin`."""
     found = set()
     for cell in code_cells(path):
-        source = "".join(cell["source"])
-        if "begin(" not in source:
+        if "begin(" not in cell["source"]:
             continue
         try:
-            calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+            calls = [node for node in ast.walk(ast.parse(cell["source"])) if isinstance(node, ast.Call)]
         except SyntaxError:
             continue
         for call in calls:

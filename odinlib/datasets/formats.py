@@ -65,6 +65,7 @@ def cifar_batch(file: RawFile, labels: str) -> tuple[np.ndarray, np.ndarray]:
         or pixels.shape[1] != 3072
         or not isinstance(numbers, list)
         or len(numbers) != len(pixels)
+        or not all(type(number) is int and 0 <= number < 1000 for number in numbers)
     ):
         raise UserError(f"{file.path} is no CIFAR batch", expected=f"data [N, 3072] uint8 and {labels} [N]")
     images = pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
@@ -74,7 +75,7 @@ def cifar_batch(file: RawFile, labels: str) -> tuple[np.ndarray, np.ndarray]:
 def cifar_names(file: RawFile, key: str) -> list[str]:
     """The class names in a CIFAR `meta` file."""
     names = unpickle(file).get(key)
-    if not isinstance(names, list):
+    if not isinstance(names, list) or not all(isinstance(name, str | bytes) for name in names):
         raise UserError(f"{file.path} has no {key}", expected="the class names")
     return [_text(name) for name in names]
 
@@ -82,8 +83,8 @@ def cifar_names(file: RawFile, key: str) -> list[str]:
 def idx(file: RawFile) -> np.ndarray:
     """The uint8 array in an IDX file, the format of MNIST: [N, 28, 28] images or [N] labels."""
     data = file.data
-    if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise UserError(f"{file.path} is no IDX file of bytes")
+    if len(data) < 4 or data[:3] != b"\0\0\x08" or data[3] > 4:
+        raise UserError(f"{file.path} is no IDX file of bytes", expected="one of images or labels")
     shape = struct.unpack(f">{data[3]}I", data[4 : 4 + 4 * data[3]]) if len(data) >= 4 + 4 * data[3] else ()
     body = np.frombuffer(data, np.uint8, offset=min(len(data), 4 + 4 * data[3]))
     if not shape or body.size != np.prod(shape, dtype=object):

@@ -28,8 +28,11 @@ def items(data: bytes, name: str = "data.mdb") -> Iterator[tuple[bytes, bytes]]:
     """
     try:
         size, root, pages = _main_database(data)
-        if root != _NO_PAGE:
-            yield from _walk(data, size, root, pages, set())
+        left = len(data)
+        for key, value in () if root == _NO_PAGE else _walk(data, size, root, pages, set()):
+            if (left := left - len(value)) < 0:  # all slots may name one large value
+                raise struct.error("its values lie upon each other")
+            yield key, value
     except (struct.error, IndexError, RecursionError) as error:
         raise UserError(f"{name} is damaged ({error})", remedy="fetch it again") from error
 
@@ -37,6 +40,8 @@ def items(data: bytes, name: str = "data.mdb") -> Iterator[tuple[bytes, bytes]]:
 def _main_database(data: bytes) -> tuple[int, int, int]:
     """The page size, and the root and the number of pages of the main database, from the newer meta page."""
     size = struct.unpack_from("<I", data, _HEADER + 24)[0]  # kept where the free list's padding would be
+    if not 256 <= size <= 2**16:
+        raise struct.error(f"pages of {size} bytes")
     metas = []
     for offset in (_HEADER, _HEADER + size):
         magic, version = struct.unpack_from("<II", data, offset)

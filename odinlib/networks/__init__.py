@@ -13,12 +13,15 @@ from odinlib.networks.wideresnet import WideResNet
 
 __all__ = ["MLP", "Classifier", "DenseNet", "WideResNet", "build", "check_name", "family_of"]
 
+_NUMBER = "(0|[1-9][0-9]{0,3})"
 #: The families: how a name is spelt, what it builds, and an example.
 _FAMILIES: dict[str, tuple[str, Callable[..., Classifier], str]] = {
-    "densenet-bc": (r"densenet-bc-(\d+)-(\d+)", DenseNet, "densenet-bc-100-12"),
-    "wrn": (r"wrn-(\d+)-(\d+)", WideResNet, "wrn-28-10"),
-    "mlp": (r"mlp-(\d+)x(\d+)", MLP, "mlp-256x3"),
+    "densenet-bc": (rf"densenet-bc-{_NUMBER}-{_NUMBER}", DenseNet, "densenet-bc-100-12"),
+    "wrn": (rf"wrn-{_NUMBER}-{_NUMBER}", WideResNet, "wrn-28-10"),
+    "mlp": (rf"mlp-{_NUMBER}x{_NUMBER}", MLP, "mlp-256x3"),
 }
+#: The least and the largest of each number: beyond, a slip would take the machine's memory, or for ever.
+_BOUNDS = {"classes": (2, 10**6), "channels": (1, 1024), "size": (1, 4096)}
 
 
 def build(
@@ -53,9 +56,10 @@ def build(
     769162
     """
     check_name(name)
-    for what, value, least in (("classes", classes, 2), ("channels", channels, 1), ("size", size, 1)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise UserError(f"{what} is {value!r}", expected=f"a whole number, at least {least}")
+    for what, value in (("classes", classes), ("channels", channels), ("size", size)):
+        least, most = _BOUNDS[what]
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise UserError(f"{what} is {value!r}", expected=f"a whole number from {least} to {most}")
     family = family_of(name)
     pattern, kind, _ = _FAMILIES[family]
     if family == "densenet-bc" and size < 4:
@@ -76,7 +80,7 @@ def family_of(name: str) -> str:
     for family, (pattern, _, _) in _FAMILIES.items():
         if re.fullmatch(pattern, str(name)):
             return family
-    known = "densenet-bc-<depth>-<growth>, wrn-<depth>-<width> or mlp-<width>x<layers>"
+    known = "densenet-bc-<depth>-<growth>, wrn-<depth>-<width> or mlp-<width>x<layers>, of numbers to 9999"
     start = str(name).lower()[:3]
     near = [example for family, (_, _, example) in _FAMILIES.items() if family.startswith(start or "-")]
     raise UserError(f"network is {name!r}", expected=known, remedy=f"such as {near[0]}" if near else None)
@@ -98,6 +102,8 @@ def check_name(name: str) -> str:
             expected="6 n + 4 from 10",
             remedy=f"the nearest is {family}-{depth}-{max(second, 1)}",
         )
+    if family != "mlp" and max(first, second) > 1000:
+        raise UserError(f"network {name!r} is larger than any is", expected="numbers to 1000")
     if not first or not second:
         raise UserError(f"network {name!r} has a 0", expected="numbers from 1")
     return name

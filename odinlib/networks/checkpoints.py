@@ -26,7 +26,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from odinlib.errors import UserError
+from odinlib.errors import UserError, reading
 
 # What a file of weights or a network can be, by what it holds.
 SAFETENSORS, CHECKPOINT, OLD_CHECKPOINT = "safetensors", "a checkpoint", "a checkpoint of an old PyTorch"
@@ -72,9 +72,11 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             have no use for.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"there is no checkpoint {path}")
-    found_kind = kind(path)
+    try:
+        with reading(path):
+            found_kind = kind(path)
+    except FileNotFoundError:
+        raise UserError(f"there is no checkpoint {path}") from None
     if found_kind in (TORCHSCRIPT, EXPORTED):
         remedy = "nothing in it was run; write its weights with safetensors.torch.save_file and bring those"
         raise UserError(f"checkpoint {path.name} is {found_kind}, which holds a program", remedy=remedy)
@@ -216,7 +218,8 @@ def misfit(tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], optional
             return UserError(
                 f"{before + key!r} has shape {list(shape)}", expected=str(list(tensor.shape)), remedy=holds
             )
-    extra = next((one for one in dotted if one.startswith(before) and one.removeprefix(before) not in wanted), "?")
+    names = [one for one in dotted if one.startswith(before) and not optional(one)]
+    extra = next((one for one in names if one.removeprefix(before) not in wanted), "?")
     return UserError(f"has a tensor {extra!r} too many", remedy=holds)
 
 

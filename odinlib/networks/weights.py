@@ -18,8 +18,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from odinlib.artefacts import write_atomically
-from odinlib.errors import UserError
+from odinlib.artefacts import Refused, load_json, write_atomically
+from odinlib.errors import UserError, reading
 from odinlib.networks import build, checkpoints
 from odinlib.networks.classifier import Classifier
 
@@ -42,7 +42,7 @@ def save_weights(network: Classifier, path: str | Path, card: Mapping[str, Any] 
     """
     path = Path(path)
     state = {key: tensor.detach().cpu().contiguous() for key, tensor in network.state_dict().items()}
-    _check_finite(state, network.name)
+    _check_numbers(state, network.name, state)
     content = safetensors.torch.save(state)
     whole = {
         "architecture": network.name,
@@ -73,10 +73,15 @@ def load_weights(path: str | Path) -> tuple[Classifier, Card]:
             or the weights are of another architecture.
     """
     path = Path(path)
-    card = _read_card(_card_path(path))
-    if not path.is_file():
-        raise UserError(f"there are no weights {path}")
-    content = path.read_bytes()
+    try:
+        card = read_card(_card_path(path))
+    except FileNotFoundError:
+        raise UserError(f"there is no card {_card_path(path)}", expected="the JSON file beside the weights") from None
+    try:
+        with reading(path):
+            content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"there are no weights {path}") from None
     try:
         state = safetensors.torch.load(content)
     except safetensors.SafetensorError as error:
@@ -85,6 +90,8 @@ def load_weights(path: str | Path) -> tuple[Classifier, Card]:
     if hashlib.sha256(content).hexdigest() != card["sha256"]:
         what = f"weights {path} do not match the SHA-256 in their card"
         raise UserError(what, remedy="get both files again, or train again")
+    if card["classes"] not in {len(tensor) for tensor in state.values() if tensor.ndim}:  # of which one could build any
+        raise UserError(f"weights {path} are not of {card['classes']!r} classes, as their card says")
     size = {"channels": card["channels"], "size": card["size"]}
     network = build(card["architecture"], card["classes"], **size, seed=0)
     _fill(network, state, str(path))
@@ -178,7 +185,7 @@ def _take(
         raise UserError(f"{source}: {error}") from None
     if found is None:
         raise UserError(f"{source}: {checkpoints.misfit(tensors, wanted, _optional)}", remedy=remedy)
-    _check_finite(found.state, source)
+    _check_numbers(found.state, source, wanted)
     network.load_state_dict({name: value.view_as(wanted[name]) for name, value in found.state.items()}, strict=False)
     return found
 
@@ -212,17 +219,35 @@ def _card_path(path: Path) -> Path:
     return path.with_suffix(".json")
 
 
-def _read_card(path: Path) -> Card:
-    try:
-        card: Card = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"there is no card {path}", expected="the JSON file beside the weights") from None
-    except (ValueError, OSError) as error:
-        raise UserError(f"card {path} cannot be read ({error})") from error
-    needed = ("architecture", "classes", "channels", "size", "sha256")
-    missing = [key for key in needed if not isinstance(card, dict) or key not in card]
-    if missing:
-        raise UserError(f"card {path} has no {missing[0]!r}", expected=f"all of {', '.join(needed)}")
+#: What a card says, and of what type. The last two it need not say.
+_SAID: dict[str, type] = {
+    **{"architecture": str, "classes": int, "channels": int, "size": int, "sha256": str},
+    **{"normalisation": dict, "recipe": dict},
+}
+_NEEDED = list(_SAID)[:-2]
+_WORDS = {str: "text", int: "a whole number", dict: "a mapping"}
+
+
+def read_card(path: str | Path, sealed: str | None = None) -> Card:
+    """The card of a network, with what every card says.
+
+    Args:
+        path: of the card.
+        sealed: the SHA-256 that it must have, see `odinlib.artefacts.sealed`.
+
+    Raises:
+        FileNotFoundError: there is none.
+        Refused: it is damaged, lacks something or is not the one that was sealed.
+    """
+    card = load_json(path, sealed)
+    for key, kind in _SAID.items():
+        if not isinstance(card.get(key), kind) and (key in _NEEDED or key in card):
+            what = (
+                f"card {path} has no {key!r}"
+                if key not in card
+                else f"card {path} has {key!r}: {str(card[key])[:99]!r}"
+            )
+            raise Refused(what, expected=_WORDS[kind], remedy="restore it, or delete it and run again")
     return card
 
 
@@ -252,16 +277,20 @@ def _fill(network: Classifier, state: Mapping[str, Tensor], source: str) -> None
     for key in state:
         if key not in wanted:
             raise UserError(f"{source} has a tensor {key!r} too many", remedy=remedy)
-    _check_finite(state, source)
+    _check_numbers(state, source, wanted)
     network.load_state_dict(state, strict=False)
 
 
-def _check_finite(state: Mapping[str, Tensor], source: str) -> None:
+def _check_numbers(state: Mapping[str, Tensor], source: str, wanted: Mapping[str, Tensor]) -> None:
+    """That weights are there, of a network's kind of numbers, and finite."""
     for key, tensor in state.items():
         if tensor.is_meta:
             raise UserError(
                 f"{source}: {key!r} has a shape and no values", remedy="save the weights once they are loaded"
             )
+        if wanted[key].is_floating_point() and not tensor.is_floating_point():
+            what = f"{source}: {key!r} holds {str(tensor.dtype).removeprefix('torch.')} numbers"
+            raise UserError(what, expected="floating-point ones, as weights are before they are quantised")
         bad = int((~torch.isfinite(tensor)).sum())
         if bad:
             raise UserError(

@@ -6,14 +6,14 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
 
 import odinlib
-from odinlib.artefacts import write_atomically
-from odinlib.errors import Missing, UserError, check_choice
+from odinlib.artefacts import load_json, write_atomically
+from odinlib.errors import Missing, UserError, check_choice, reading
 from odinlib.own.network import as_module
 
 
@@ -24,6 +24,7 @@ class Estimator:
     """
 
     network: Any
+    finds: ClassVar[tuple[str, ...]]  # what `fit` finds
 
     @classmethod
     def _settings(cls) -> list[str]:
@@ -98,20 +99,21 @@ class Estimator:
         """
         path = Path(path)
         try:
-            content = json.loads(path.read_text("utf-8"))
-            kind, digest, settings, found = (content[key] for key in ("kind", "network", "settings", "fitted"))
-            numbers = [value for value in found.values() if isinstance(value, float)]
-            if kind != cls.__name__ or not numbers or not all(map(math.isfinite, numbers)):
-                raise ValueError(f"it is of a {kind}" if kind != cls.__name__ else "its numbers are damaged")
+            content = load_json(path)
         except FileNotFoundError:
             raise Missing(f"{path} is not there", remedy="write it with save, from a fitted detector") from None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            what = f"{path} cannot be read as a fitted {cls.__name__} ({error})"
-            raise UserError(what, remedy="write it again with save") from error
+        with reading(path, "write it again with save"):
+            kind, digest, settings, found = (content[key] for key in ("kind", "network", "settings", "fitted"))
+            if kind != cls.__name__:
+                raise ValueError(f"it is of a {kind}")
+            numbers = [one for value in found.values() for one in (value if isinstance(value, list) else [value])]
+            if found.keys() != set(cls.finds) or not all(map(math.isfinite, numbers)):
+                raise ValueError(f"it does not have {', '.join(cls.finds)}")
+            settings = {**settings, "network": network}
         if digest != weights_digest(network):
             raise UserError(f"the network has other weights than {path} was fitted with", remedy="fit it again")
         try:
-            loaded: Self = cls(**{"network": network, **settings})
+            loaded: Self = cls(**settings)
         except TypeError as error:
             raise UserError(f"{path} is of another version of odinlib ({error})", remedy="fit it again") from error
         for name, value in found.items():

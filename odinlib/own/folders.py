@@ -1,6 +1,7 @@
 """Folders of images, as a network takes them."""
 
 import collections
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -133,6 +134,8 @@ def read_files(
     for name, value in (("size", size), ("resize", resize), ("crop", crop)):
         if value is not None and min(_pair(value)) < 1:
             raise UserError(f"{name} is {value}", expected="at least 1")
+        if value is not None and math.prod(_pair(value)) > imagefiles.MAX_PIXELS:
+            raise UserError(f"{name} is {value}", expected=f"at most {imagefiles.MAX_PIXELS:,} pixels of an image")
     resize = _pair(size) if size is not None else resize
     headers = [imagefiles.header(file, name) for name, file in files]
     sizes = collections.Counter((one.height, one.width) for one in headers)

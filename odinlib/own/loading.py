@@ -171,7 +171,7 @@ def _of_file(file: Path, name: str) -> Callable[[], nn.Module]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # it is the user's own
+    except (Exception, SystemExit) as error:  # it is the user's own
         raise UserError(f"{shown(file)} cannot be run ({type(error).__name__}: {error})") from error
     if not callable(found := getattr(module, name, None)):
         named = [one for one, value in vars(module).items() if callable(value) and not one.startswith("_")]
@@ -182,7 +182,7 @@ def _of_file(file: Path, name: str) -> Callable[[], nn.Module]:
 def _called(make: Callable[[], nn.Module], name: str) -> nn.Module:
     try:
         network = make()
-    except Exception as error:  # it is the user's own
+    except (Exception, SystemExit) as error:  # it is the user's own
         raise UserError(f"{name}() fails ({type(error).__name__}: {error})", expected="a constructor") from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{name}() gives a {type(network).__name__}", expected="a torch.nn.Module")

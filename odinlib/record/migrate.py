@@ -12,7 +12,7 @@ from typing import Any
 
 from odinlib import artefacts, datasets, profiles, splits, store
 from odinlib.artefacts import Artefact
-from odinlib.errors import UserError
+from odinlib.errors import UserError, reading
 from odinlib.measure import distances
 from odinlib.profiles import Profile
 
@@ -35,28 +35,33 @@ def migrate(profile: Profile) -> Iterator[str]:
         UserError: an artefact is damaged, or does not say enough.
     """
     old = [path for path in _artefacts(profile) if artefacts.load_header(path).get("format") == 1]
-    cards = [path for path in sorted((profile.folder / "networks").glob("*.json")) if "training" not in _card(path)]
+    found_cards = {path: artefacts.load_json(path) for path in sorted((profile.folder / "networks").glob("*.json"))}
+    cards = {path: card for path, card in found_cards.items() if "training" not in card}
     if old or cards:
         (profile.folder / artefacts.MANIFEST).unlink(missing_ok=True)
     totals = _totals(profile)
     for path in old:
         found = artefacts.load(path)
-        config = _config(found, totals)
-        target = _path(profile, path, config)
+        with reading(path):
+            config = _config(found, totals)
+            target = _path(profile, path, config)
+            if not target.resolve().is_relative_to(profile.folder.resolve()):
+                raise ValueError(f"it would have to lie at {target}")
         artefacts.save(target, found.arrays, config, _provenance(found))
         if target != path:
             path.unlink()
             with contextlib.suppress(OSError):  # others still lie there
                 path.parent.rmdir()
         yield f"{path.relative_to(profile.folder)} -> {target.relative_to(profile.folder)}"
-    for path in cards:
-        training = _training({**_card(path), "id_set": _card(path)["id_set"]})
-        target = path.with_stem(f"{path.stem}_{training}")
+    for path, card in cards.items():
+        with reading(path):
+            training = _training(card)
+            target = path.with_stem(f"{path.stem}_{training}")
         weights = path.with_suffix(".safetensors")
         if weights.exists():
             weights.rename(target.with_suffix(".safetensors"))
         with artefacts.write_atomically(target) as file:
-            file.write((json.dumps({**_card(path), "training": training}, indent=2) + "\n").encode())
+            file.write((json.dumps({**card, "training": training}, indent=2) + "\n").encode())
         path.unlink()
         yield f"{path.relative_to(profile.folder)} -> {target.relative_to(profile.folder)}"
 
@@ -64,11 +69,6 @@ def migrate(profile: Profile) -> Iterator[str]:
 def _artefacts(profile: Profile) -> list[Path]:
     """The finished artefacts of a profile; shards of unfinished ones are nobody's by now."""
     return [path for path in sorted(profile.folder.rglob("*.npz")) if ".shards" not in path.parent.suffixes]
-
-
-def _card(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
 
 
 def _training(made: Mapping[str, Any]) -> str:
@@ -88,11 +88,12 @@ def _totals(profile: Profile) -> dict[str, int]:
         config = artefacts.load_header(path)
         if config.get("kind") == "distance" or "set" not in config:
             continue
-        name = RENAMED.get(config["set"], config["set"])
-        if "drawn" in config:
-            found[name] = config["drawn"]["of"]
-        elif config["images"] is None and config["kind"] in ("responses", "scores"):  # all images, or all to test
-            found[name] = artefacts.load(path).arrays[_first(config)].shape[-1] + config.get("holdout", 0)
+        with reading(path):
+            name = RENAMED.get(config["set"], config["set"])
+            if "drawn" in config:
+                found[name] = config["drawn"]["of"]
+            elif config["images"] is None and config["kind"] in ("responses", "scores"):  # all images, or all to test
+                found[name] = artefacts.load(path).arrays[_first(config)].shape[-1] + config.get("holdout", 0)
     return found
 
 

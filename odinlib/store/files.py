@@ -17,6 +17,7 @@ from odinlib import artefacts, datasets, profiles, splits, trained
 from odinlib.artefacts import Refused
 from odinlib.datasets import ImageSet
 from odinlib.errors import Missing, UserError, reading
+from odinlib.networks import weights
 from odinlib.profiles import Profile, Trained
 from odinlib.splits import Draw
 
@@ -339,8 +340,8 @@ def _exactly(number: float) -> str:
 def inputs(of: Trained, images: str) -> dict[str, str]:
     """The SHA-256 of the weights and of the images, of those that are here."""
     found = {}
-    with contextlib.suppress(FileNotFoundError, KeyError):
-        found["weights"] = artefacts.load_json(trained.path(of).with_suffix(".json"))["sha256"]
+    with contextlib.suppress(FileNotFoundError):
+        found["weights"] = weights.read_card(trained.path(of).with_suffix(".json"))["sha256"]
     with contextlib.suppress(UserError):  # embedded images and noise come with this package
         found["images"] = datasets.prepared.provenance(images)["sha256"]
     return found
