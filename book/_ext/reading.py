@@ -36,7 +36,7 @@ THEME = {
 SEARCH_BUTTON = re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"')
 #: Small files that are asked for as one, in this order.
 STYLES = (r"mystnb\.\w+\.css", r"sphinx-design\.min\.css", r"copybutton\.css", r"odin\.css")
-SCRIPTS = (r"doctools\.js", r"sphinx_highlight\.js", r"clipboard\.min\.js", r"copybutton\.js")
+SCRIPTS = (r"doctools\.js", r"sphinx_highlight\.js", r"clipboard\.min\.js", r"copybutton\.js", r"terms\.js")
 _EMPTY_HEADER = re.compile(r'<th( class="(?:blank|index_name)[^"]*")\s*>(?:&nbsp;|\s)*</th>')
 _IDENTITY = re.compile(r' id="T_[^"]*"')
 _NUMBERED = re.compile(r"(figure|table)-(\d+[a-z]?|G)$", re.IGNORECASE)
