@@ -30,6 +30,7 @@ _EQUATION = re.compile(r"^(\$\$ ?)\(([\w-]+)\)", re.MULTILINE)
 _TARGET = re.compile(r"^\(([\w-]+)\)=", re.MULTILINE)
 _ROLE = re.compile(r"(\{(?:numref|eq|ref)\}`)([\w-]+)(?=`)")
 _ANCHOR = re.compile(r"(\]\(#)([\w-]+)(?=\))")
+_MARKER = re.compile(r'<use [^>]*?style="([^"]*)"')
 _PAGE = re.compile(r"(\]\()([\w-]+)(?=\.ipynb[)#])")
 
 
@@ -74,7 +75,9 @@ def lay_out(kind: str, root: Path, book: Path | None = None) -> Path:
     own = set().union(*(labels(page) for page in live_pages.values()))
     tool = _explorers(root, main)
     address = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
-    found: dict[str, str] = {f"data/web/explorer-data/{key}.js": explorer.script(key, one) for key, one in tool.items()}
+    found = {
+        f"data/web/explorer-data/{p}": t for key, one in tool.items() for p, t in explorer.scripts(key, one).items()
+    }
     toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
     order = [Path(chapter["file"]).name for part in toc["parts"] for chapter in part["chapters"]]
     found |= _made_pages(kind, {name: main_pages[name] for name in order if name in main_pages}, tool)
@@ -139,6 +142,7 @@ def finish(
     """
     made = f"{prefix}made-{name.lower()}"
     folding.fold(page)
+    folding.lift_finding(page, prefix)
     folding.gather_missing(page, f"{prefix}missing-{name.lower()}", "../notebooks/coverage.ipynb")
     cells = []
     for cell in page["cells"]:
@@ -190,16 +194,22 @@ EXPLORER_LINE = "The [explorer](../pages/explorer.md) has it larger, with the RO
 
 
 def shorter(svg: str) -> str:
-    """An SVG whose coordinates have two decimals; its text is not touched.
+    """An SVG whose coordinates have two decimals and whose markers have their style by name; its text is not touched.
 
     >>> shorter('<path d="M 1.23456 2"/><text x="0.123456">0.12345</text>')
     '<path d="M 1.23 2"/><text x="0.12">0.12345</text>'
+    >>> shorter('<style>*{}</style>' + '<use style="fill: red"/>' * 2)
+    '<style>*{} .s0{fill: red}</style><use class="s0"/><use class="s0"/>'
     """
 
     def rounded(found: re.Match[str]) -> str:
         return re.sub(r"(\.\d\d)\d+", r"\1", found[0])
 
-    return re.sub(r'\b(?:d|x|y|points|transform|width|height)="[^"]*"', rounded, svg)
+    svg = re.sub(r'\b(?:d|x|y|points|transform|width|height)="[^"]*"', rounded, svg)
+    styles = {style: f"s{place}" for place, style in enumerate(dict.fromkeys(_MARKER.findall(svg)))}
+    svg = _MARKER.sub(lambda found: found[0].replace(f'style="{found[1]}"', f'class="{styles[found[1]]}"'), svg)
+    rules = "".join(f" .{name}{{{style}}}" for style, name in styles.items())
+    return svg.replace("</style>", f"{rules}</style>", 1)
 
 
 def _numbers(page: dict[str, Any]) -> dict[str, str]:
