@@ -11,7 +11,7 @@ READY := .venv/ready
 unexport JUPYTER_PATH JUPYTER_PREFER_ENV_PATH
 
 .DEFAULT_GOAL := help
-.PHONY: help setup book record demo paper test test-data faults slurm bench lint lock clean distclean
+.PHONY: help setup book record demo pdf paper test test-data faults slurm bench lint lock clean distclean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ record: $(READY) ## the pages from the record alone: no data, no training
 
 demo: $(READY) ## the demo's pages alone: everything embedded, everything computed here
 	$(BIN)/odin book --only demo $(if $(CORES),--cores $(CORES))
+
+pdf: $(READY) ## the record's pages as a PDF, book/_build/odin.pdf: printed by Chromium
+	@sh tests/chromium.sh
+	$(BIN)/odin book --pdf $(if $(CORES),--cores $(CORES))
 
 # What cannot be had here (data, weights) is named and left out; what is there already is not computed again.
 paper: $(READY) ## compute the record itself: hours on a GPU, days without (RAW=folder of raw data sets)

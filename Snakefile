@@ -2,6 +2,7 @@
 
     snakemake --cores 2                                        what `make book` does
     snakemake --cores 2 --config kind=record ...               the record's pages alone; kind=demo: the demo's alone
+    snakemake pdf --cores 2                                    the record's pages as a PDF
     snakemake jobs --config profile=paper gpu=1 ...            train and respond: what the record is made of
     snakemake --executor slurm --jobs 50 --config gpu=1 ...    the same on a cluster, with the executor's plugin installed
 
@@ -28,7 +29,8 @@ DONE = f"{RESULTS}/{{profile}}/.jobs/{{network}}+{{id_set}}"  # that a job is do
 # What a job is made of. Snakemake goes by times, and a copy may be newer than it says; so each job has, as a parameter,
 # one digest of the contents of these.
 TRAINING, RESPONDING = graph.reached(["odinlib.trained"]), graph.reached(["odinlib.record.respond"])
-FRAME = ["_config.yml", *(f"odinlib/book/{name}.py" for name in ("layout", "folding", "contents", "explorer", "library"))]
+MAKES = ("layout", "citation", "contents", "explorer", "folding", "library", "printed")
+FRAME = ["_config.yml", "CITATION.cff", "CHANGELOG.md", *(f"odinlib/book/{name}.py" for name in MAKES)]
 for folder in ("book", "book/_ext", "book/_explorer", "book/_static"):
     FRAME += [str(path) for path in sorted(Path(folder).glob("*.*"))]
 GPU = int(config.get("gpu", 0))
@@ -148,3 +150,17 @@ rule book:
     shell:
         "toc=$({PYTHON} -m odinlib.book.layout {params.kind}) && {JUPYTER_BOOK} build book --path-output book"
         ' --config _config.yml --toc "$toc" -n -W --keep-going -q'
+
+
+rule pdf:
+    input:
+        layout.pages("record", PAGES),
+        FRAME,
+    output:
+        "book/_build/odin.pdf",
+    params:
+        contents=lambda wanted: graph.contents(FRAME),
+    message:
+        "printing the book"
+    shell:
+        "{PYTHON} -m odinlib.book.printed"

@@ -118,13 +118,16 @@ def run(page: Path, parameter: tuple[tuple[str, str], ...], output: Path | None,
 @main.command(kept="pages and results that are whole are kept; the same command goes on")
 @click.option("--only", help="`record`: the pages from the record alone; `demo`: those computed here alone.")
 @click.option("--cores", type=click.IntRange(1), help="Jobs at a time.  [default: as many as there are cores]")
+@click.option("--pdf", is_flag=True, help="Print the record's pages into one PDF instead; needs Chromium.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-def book(only: str | None, cores: int | None, dry_run: bool) -> None:
+def book(only: str | None, cores: int | None, pdf: bool, dry_run: bool) -> None:
     """Make the book: the record's pages, and beside them the demo's, computed on this machine; see the Snakefile."""
     from odinlib.book import graph
 
     kind = "both" if only is None else check_choice("book", only, ("record", "demo"))
-    first = graph.make_book(kind, cores, dry_run=dry_run)
+    if pdf and kind == "demo":
+        raise UserError("the PDF is of the record's pages", remedy="leave out --only demo")
+    first = graph.make_book(kind, cores, pdf=pdf, dry_run=dry_run)
     if not dry_run:
         _say(first)
 

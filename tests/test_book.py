@@ -114,7 +114,7 @@ def test_every_notebook_has_its_pages(seen):
     pages = [path for path in (ROOT / "notebooks").glob("*.ipynb")]
     wanted = {f"notebooks/{path.stem}" for path in pages}
     wanted |= {f"live/{path.stem}" for path in pages if layout.has_profile(path)}
-    made = {"intro", "references", "pages/figures", "pages/explorer", "pages/library"}
+    made = {"intro", "references", "pages/figures", "pages/explorer", "pages/library", "pages/changelog", "glossary"}
     assert seen.keys() == wanted | made
 
 

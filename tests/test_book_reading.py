@@ -19,7 +19,7 @@ pytestmark = [
 ARGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
 #: A page of every kind.
 KINDS = (
-    *("intro", "pages/figures", "pages/explorer", "live/index", "references", "search"),
+    *("intro", "pages/figures", "pages/explorer", "live/index", "references", "search", "glossary", "pages/changelog"),
     *("notebooks/03-odin", "notebooks/04-experiments", "notebooks/05-discussions", "notebooks/A-supplementary-results"),
     *("notebooks/G-distances", "notebooks/coverage", "pages/library", "live/B-effects-of-parameters"),
 )
@@ -129,6 +129,32 @@ def test_ones_own_network_is_one_click_away(visit):
     tab = visit("intro")
     tab.locator(".bd-article a", has_text="Your own network").click()
     assert tab.url.endswith("notebooks/own-network.html")
+
+
+def test_a_term_is_explained_where_it_stands(visit):
+    """By keyboard and by pointer; a screen reader hears it as the link's description; Escape closes it."""
+    tab = visit("notebooks/04-experiments")
+    term = tab.locator("a.term", has_text="FPR at 95 % TPR")
+    meaning = tab.locator(f"#{term.get_attribute('aria-describedby')}")
+    assert not meaning.is_visible()
+    term.focus()
+    assert meaning.is_visible() and "threshold that 95 % of the familiar" in meaning.inner_text()
+    box = meaning.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 1280 and 0 <= box["y"] <= 900
+    tab.keyboard.press("Escape")
+    assert not meaning.is_visible()
+    term.blur()
+    term.hover()
+    assert meaning.is_visible()
+    term.click()
+    assert re.search(r"glossary\.html#term-FPR-at-95-TPR$", tab.url)
+
+
+def test_the_entries_to_cite_can_be_copied(visit):
+    tab = visit("intro")
+    entries = tab.locator("#to-cite-it .highlight-bibtex")
+    assert "liang2018" in entries.nth(0).inner_text() and "odinlib" in entries.nth(1).inner_text()
+    assert entries.locator("button.copybtn:visible").count() == 2
 
 
 # --- What a page shows ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import yaml
+from conftest import ROOT
 
 from odinlib.book import layout
 
@@ -54,6 +55,8 @@ def checkout(tmp_path, monkeypatch):
         "parts": [{"caption": "All", "chapters": [*chapters, {"file": "references"}]}],
     }
     (tmp_path / "book").mkdir()
+    for name in ("_config.yml", "CITATION.cff", "CHANGELOG.md"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
     (tmp_path / "book" / "_toc.yml").write_text(yaml.safe_dump(toc))
     return tmp_path
 
@@ -113,3 +116,13 @@ def test_the_pages_of_each_kind_of_book(checkout):
     paper = ["build/pages/paper/A.ipynb", "build/pages/paper/B.ipynb", "build/pages/any/audit.ipynb"]
     assert layout.pages("record", names) == paper
     assert layout.pages("both", names) == [*paper, "build/pages/demo/A.ipynb", "build/pages/demo/B.ipynb"]
+
+
+def test_how_to_open_a_page_elsewhere_is_told_as_soon_as_the_repository_has_an_address(checkout):
+    layout.lay_out("both", checkout)
+    assert "Colab" not in (checkout / "book/notebooks/A.ipynb").read_text()
+    config = yaml.safe_load((checkout / "_config.yml").read_text())
+    config["repository"]["url"] = "https://github.com/some/where"
+    (checkout / "_config.yml").write_text(yaml.safe_dump(config))
+    layout.lay_out("both", checkout)
+    assert "git clone --depth 1 https://github.com/some/where odin" in (checkout / "book/notebooks/A.ipynb").read_text()

@@ -1,12 +1,16 @@
 /* The explorer: turn T, epsilon and the threshold over recorded scores, in the reader's browser, without a network.
 
-   A network's data is a script (odinlib/book/explorer.py) that calls odinExplorer(key, data); it is loaded when it is
-   first chosen, from a file as well as from a server. Levels are steps of a setting's scale; measures follow
+   A network's data is a script (odinlib/book/explorer.py) that calls odinExplorer(key, data), a foreign set's scores one
+   that calls odinExplorerScores(key, set, scores); each is loaded when it is first chosen, from a file as well as from
+   a server. Levels are steps of a setting's scale; measures follow
    odinlib/metrics.py, ties included. */
 "use strict";
 (() => {
   const networks = new Map();
   window.odinExplorer = (key, data) => networks.set(key, data);
+  window.odinExplorerScores = (key, name, scores) => {
+    networks.get(key).sets.find((set) => set.name === name).scores = scores;
+  };
 
   const MEASURES = [
     ["fpr", "FPR at 95 % TPR ↓"],
@@ -18,20 +22,25 @@
 
   // --- Data ----------------------------------------------------------------------------------------------------------
 
-  function load(root, key) {
-    if (networks.has(key)) return Promise.resolve(networks.get(key));
+  function read(root, name) {
     return new Promise((done, failed) => {
       const script = document.createElement("script");
-      script.src = `${root}explorer-data/${key}.js`;
-      script.onload = () => done(networks.get(key));
+      script.src = `${root}explorer-data/${name}.js`;
+      script.onload = done;
       script.onerror = () => failed(new Error(`${script.src} cannot be read`));
       document.head.append(script);
     });
   }
 
+  async function load(root, key) {
+    if (!networks.has(key)) await read(root, key);
+    return networks.get(key);
+  }
+
   /* The sorted levels of a set at every setting, [settings * images]. */
-  async function unpacked(set, settings) {
+  async function unpacked(root, key, set, settings) {
     if (set.levels) return set.levels;
+    if (!set.scores) await read(root, `${key}/${set.name}`);
     const packed = Uint8Array.from(atob(set.scores), (letter) => letter.charCodeAt(0));
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate-raw"));
     const bytes = new Uint8Array(await new Response(stream).arrayBuffer());
@@ -165,21 +174,26 @@
     }
 
     async choose() {
-      this.data = await load(this.box.dataset.root, this.get("network").value);
-      const sets = this.data.sets.slice(1).map((set) => `<option value="${set.name}">${set.title}</option>`);
+      const key = this.get("network").value;
+      const data = await load(this.box.dataset.root, key);
+      if (key !== this.get("network").value) return; // another one was chosen meanwhile
+      const sets = data.sets.slice(1).map((set) => `<option value="${set.name}">${set.title}</option>`);
       this.get("set").innerHTML = sets.join("");
-      this.get("t").max = this.data.temperatures.length - 1;
-      this.get("e").max = this.data.epsilons.length - 1;
-      this.get("d").max = this.data.levels - 1;
+      this.get("t").max = data.temperatures.length - 1;
+      this.get("e").max = data.epsilons.length - 1;
+      this.get("d").max = data.levels - 1;
       await this.chooseSet();
     }
 
     async chooseSet() {
-      const name = this.get("set").value;
-      this.set = this.data.sets.find((set) => set.name === name);
-      this.familiar = this.data.sets[0];
-      const settings = this.data.temperatures.length * this.data.epsilons.length;
-      await Promise.all([this.familiar, this.set].map((set) => unpacked(set, settings)));
+      const [key, name] = [this.get("network").value, this.get("set").value];
+      const data = networks.get(key);
+      const pair = [data.sets[0], data.sets.find((set) => set.name === name)];
+      const settings = data.temperatures.length * data.epsilons.length;
+      await Promise.all(pair.map((set) => unpacked(this.box.dataset.root, key, set, settings)));
+      if (key !== this.get("network").value || name !== this.get("set").value) return;
+      [this.familiar, this.set] = pair;
+      this.data = data;
       const marks = Object.entries(this.set.marks).map(
         ([mark, [t, e]]) => `<button type="button" data-mark="${mark}">${mark}: T = ${t}, ε = ${e}</button>`,
       );

@@ -1,9 +1,8 @@
 """What a reader's browser gets beside the theme: tables that can be scrolled by keyboard, folds that say what they
-open, a search that finds figures, formulas without 24 MB of MathJax.
+open, a search that finds figures.
 """
 
 import html
-import importlib.util
 import re
 import zlib
 from pathlib import Path
@@ -15,14 +14,7 @@ from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
-from sphinx.util.fileutil import copy_asset
 
-#: Of MathJax, what turns TeX into HTML, as one file; and what it may ask for.
-MATHJAX = ("startup", "core", "input/tex", "output/chtml", "output/chtml/fonts/tex", "a11y/assistive-mml")
-MATHJAX_FILES = ("output/chtml/fonts/woff-v2", "input/tex/extensions")
-#: The theme's icons come as a font too; nothing here has tabs or toggles, and only one page searches.
-UNUSED = ("scripts/fontawesome.js", "design-tabs.js", "togglebutton.js", "togglebutton.css")
-ONLY_SEARCH = ("searchtools.js", "language_data.js", "searchindex.js")
 #: What the theme does not tell a screen reader.
 THEME = {
     '<div class="sidebar-primary-items__start sidebar-primary__section">': (
@@ -34,9 +26,6 @@ THEME = {
 }
 #: The name that a screen reader says has to hold what is to be read on the button.
 SEARCH_BUTTON = re.compile(r'(<button class="btn search-button-field[^>]*?) aria-label="Search"')
-#: Small files that are asked for as one, in this order.
-STYLES = (r"mystnb\.\w+\.css", r"sphinx-design\.min\.css", r"copybutton\.css", r"odin\.css")
-SCRIPTS = (r"doctools\.js", r"sphinx_highlight\.js", r"clipboard\.min\.js", r"copybutton\.js")
 _EMPTY_HEADER = re.compile(r'<th( class="(?:blank|index_name)[^"]*")\s*>(?:&nbsp;|\s)*</th>')
 _IDENTITY = re.compile(r' id="T_[^"]*"')
 _NUMBERED = re.compile(r"(figure|table)-(\d+[a-z]?|G)$", re.IGNORECASE)
@@ -146,53 +135,18 @@ def set_paths(app: Sphinx, config: Any) -> None:
     config.html_extra_path = [str(Path(app.srcdir) / folder) for folder in ("_explorer", "data/web")]
 
 
-def finish_book(app: Sphinx, error: Exception | None) -> None:
-    """Copy the parts of MathJax that a page may ask for, and take from the pages what they never use."""
+def tell_screen_readers(app: Sphinx, error: Exception | None) -> None:
+    """Name what the theme's frame leaves unnamed, on every page."""
     if error is not None or app.builder.format != "html":
         return
-    package = importlib.util.find_spec("sphinx-mathjax-offline")
-    assert package is not None and package.origin is not None
-    source, target = Path(package.origin).parent / "static" / "mathjax", Path(app.outdir) / "_static" / "mathjax"
-    for part in MATHJAX_FILES:
-        copy_asset(str(source / part), str(target / part))
-    startup, *parts = (source.joinpath(f"{name}.js").read_text(encoding="utf-8") for name in MATHJAX)
-    there = ", ".join(f"'{name}'" for name in MATHJAX[1:])
-    whole = "\n".join([startup, f";MathJax.loader.preLoad({there});", *parts])
-    (target / "book.js").write_text(whole, encoding="utf-8")
     for path in Path(app.outdir).rglob("*.html"):
         if "_static" not in path.parts:
-            lighter(path, Path(app.outdir))
-
-
-def lighter(path: Path, root: Path) -> None:
-    """A page without the scripts and styles that it never uses, its others in one file of each kind."""
-    text = before = path.read_text(encoding="utf-8")
-    search = path.name == "search.html"
-    for name in (*UNUSED, *(() if search else ONLY_SEARCH)):
-        text = re.sub(rf'\s*<(script|link)[^>]*"[^"]*{re.escape(name)}[^"]*"[^>]*>(</script>)?', "", text)
-    text = SEARCH_BUTTON.sub(r"\1", text)
-    for theirs, ours in THEME.items():
-        text = text.replace(theirs, ours)
-    for kind, pattern, names in (
-        ("css", r'\s*<link[^>]*href="([^"]*_static/{})(?:\?[^"]*)?"[^>]*>', STYLES),
-        ("js", r'\s*<script[^>]*src="([^"]*_static/{})(?:\?[^"]*)?"[^>]*></script>', SCRIPTS),
-    ):
-        found = [hit for name in names if (hit := re.search(pattern.format(name), text))]
-        if len(found) < 2:
-            continue
-        files = [(path.parent / hit[1]).resolve() for hit in found]
-        joined = "\n".join(file.read_text(encoding="utf-8") for file in files)
-        name = f"book-{zlib.crc32(joined.encode()):08x}.{kind}"
-        (root / "_static" / name).write_text(joined, encoding="utf-8")
-        prefix = found[0][1].partition("_static/")[0]
-        place = f"{prefix}_static/{name}"
-        tag = f'<link rel="stylesheet" href="{place}">' if kind == "css" else f'<script src="{place}"></script>'
-        last = found[-1] if kind == "css" else found[0]  # a style overrides those before it
-        text = text.replace(last[0], f"\n    {tag}", 1)
-        for hit in found:
-            text = text.replace(hit[0], "", 1)
-    if text != before:
-        path.write_text(text, encoding="utf-8")
+            before = path.read_text(encoding="utf-8")
+            text = SEARCH_BUTTON.sub(r"\1", before)
+            for theirs, ours in THEME.items():
+                text = text.replace(theirs, ours)
+            if text != before:
+                path.write_text(text, encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -203,5 +157,5 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("env-before-read-docs", leave_live_out)
     app.connect("env-updated", leave_live_out)
     app.connect("html-page-context", finish_page)
-    app.connect("build-finished", finish_book, priority=900)
+    app.connect("build-finished", tell_screen_readers, priority=900)
     return {"env_version": zlib.crc32(Path(__file__).read_bytes()), "parallel_read_safe": True}

@@ -40,10 +40,23 @@ def networks(profile: Profile) -> dict[str, dict[str, Any]]:
     return found
 
 
-def script(key: str, data: dict[str, Any]) -> str:
-    """The data of one network as a script, which a page read from a file may load too."""
-    told = {name: value for name, value in data.items() if name != "picture"}
-    return f"odinExplorer({json.dumps(key)}, {json.dumps(told, separators=(',', ':'), ensure_ascii=False)});\n"
+def scripts(key: str, data: dict[str, Any]) -> dict[str, str]:
+    """The data of one network as scripts, which a page read from a file may load too: by their names.
+
+    One has what is always needed, and one for each foreign set its scores.
+    """
+    sets = [{**one, "scores": one["scores"] if "marks" not in one else None} for one in data["sets"]]
+    told = {name: value for name, value in data.items() if name != "picture"} | {"sets": sets}
+    found = {f"{key}.js": f"odinExplorer({_compact(key)}, {_compact(told)});\n"}
+    for one in data["sets"]:
+        if "marks" in one:
+            call = ", ".join(map(_compact, (key, one["name"], one["scores"])))
+            found[f"{key}/{one['name']}.js"] = f"odinExplorerScores({call});\n"
+    return found
+
+
+def _compact(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
 def packed(scores: np.ndarray, low: np.ndarray, high: np.ndarray) -> str:

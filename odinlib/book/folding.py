@@ -11,6 +11,7 @@ from typing import Any
 METHOD = "method"  # the tag of a cell whose code is what a reader came for
 PARAMETERS, OPENING, CODE = "Parameters of this page", "What the page imports", "Code"
 _NOTE = "> **Not to be had here ("
+_SENTENCE = re.compile(r"(?<=[\w$%)*]\.)\s+(?=[A-Z*(])")
 _COUNT = re.compile(r"\((\d+)\)")
 
 
@@ -71,6 +72,28 @@ def gather_missing(page: dict[str, Any], target: str, coverage: str) -> None:
     page["cells"].insert((first if result is None else result) + 1, markdown(f":::{{div}} quiet\n{line}\n:::\n"))
     listed = "\n".join(line for line in told if not line.endswith("(see above)"))
     page["cells"].insert(foot(page), markdown(f"({target})=\n## What is not recorded\n\n{listed}\n"))
+
+
+def lift_finding(page: dict[str, Any], prefix: str = "") -> None:
+    """Say at the page's top what it finds: the first two sentences of the cell that has `{"odin": {"finding": NAME}}`.
+
+    They are computed where they stand; NAME is the figure or place that they are about, or nothing.
+
+    Args:
+        page: an executed notebook; a cell is added.
+        prefix: of the names that the page gives.
+    """
+    for cell in page["cells"]:
+        name = cell["metadata"].get("odin", {}).get("finding")
+        told = next(filter(None, map(_markdown, cell.get("outputs", []))), "*")
+        if name is None or told.startswith(("*", ">")):
+            continue
+        sentences = " ".join(_SENTENCE.split(told.strip())[:2])
+        link = f" [Where it stands](#{prefix}{name})." if name else ""
+        line = f":::{{div}} result\n**What this page finds.** {sentences}{link}\n:::\n"
+        opening = next(place for place, one in enumerate(page["cells"]) if "page.begin(" in "".join(one["source"]))
+        page["cells"].insert(opening + 1, markdown(line))
+        return
 
 
 def markdown(source: str) -> dict[str, Any]:

@@ -73,14 +73,15 @@ def reached(names: Iterable[str]) -> list[str]:
     return sorted(str(path) for path in (*seen.values(), *tables))
 
 
-def make_book(kind: str = "both", cores: int | None = None, *, dry_run: bool = False) -> Path:
-    """Do the jobs of the Snakefile that are not done, and return the book's first page.
+def make_book(kind: str = "both", cores: int | None = None, *, pdf: bool = False, dry_run: bool = False) -> Path:
+    """Do the jobs of the Snakefile that are not done, and return the book's first page, or its PDF.
 
     Whoever asks while another process is at it waits, and then has little to do. What was interrupted is done again.
 
     Args:
         kind: of book, one of `odinlib.book.layout.KINDS`.
         cores: jobs at a time; None takes as many as there are cores.
+        pdf: print the record's pages; `kind` has no part in it.
         dry_run: only say what would be done.
 
     Raises:
@@ -90,7 +91,7 @@ def make_book(kind: str = "both", cores: int | None = None, *, dry_run: bool = F
     if not (root / "Snakefile").is_file():
         raise UserError("the Snakefile is not beside odinlib", remedy="run it from a checkout of the project")
     chosen = f"kind={check_choice('kind', kind, layout.KINDS)}"
-    command = [sys.executable, "-m", "snakemake", "--cores", str(cores or "all"), "--config", chosen]
+    command = [sys.executable, "-m", "snakemake", *["pdf"] * pdf, "--cores", str(cores or "all"), "--config", chosen]
     command += ["--dry-run"] if dry_run else []
     # A session of its own, so that a terminal's Ctrl-C reaches Snakemake and its jobs through this process alone.
     with subprocess.Popen(command, cwd=root, start_new_session=True) as running:
@@ -101,7 +102,7 @@ def make_book(kind: str = "both", cores: int | None = None, *, dry_run: bool = F
             raise
     if status:
         raise UserError("the book was not made", remedy="the job that failed is named above")
-    return root / "book" / "_build" / "html" / "index.html"
+    return root / "book" / "_build" / ("odin.pdf" if pdf else "html/index.html")
 
 
 def _end(running: subprocess.Popen[bytes]) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from odinlib.book import contents, explorer, folding, library
+from odinlib.book import citation, contents, explorer, folding, library
 from odinlib.book.parameters import declared
 
 #: For each kind of book, the profiles of its main pages and of its live pages.
@@ -30,6 +30,7 @@ _EQUATION = re.compile(r"^(\$\$ ?)\(([\w-]+)\)", re.MULTILINE)
 _TARGET = re.compile(r"^\(([\w-]+)\)=", re.MULTILINE)
 _ROLE = re.compile(r"(\{(?:numref|eq|ref)\}`)([\w-]+)(?=`)")
 _ANCHOR = re.compile(r"(\]\(#)([\w-]+)(?=\))")
+_MARKER = re.compile(r'<use [^>]*?style="([^"]*)"')
 _PAGE = re.compile(r"(\]\()([\w-]+)(?=\.ipynb[)#])")
 
 
@@ -51,35 +52,48 @@ def pages(kind: str, names: Iterable[str]) -> list[str]:
     return [executed(name, main) for name in names] + [executed(name, str(live)) for name in shown_live]
 
 
-def lay_out(kind: str, root: Path) -> Path:
+def lay_out(kind: str, root: Path, book: Path | None = None) -> Path:
     """Put the executed pages where Jupyter Book looks for them, with the pages that follow from them all.
 
-    Under `book/`: `notebooks/` and `live/` the pages, `pages/` those made here, `data/` every figure's numbers. What
-    has not changed is not touched, so that only what changed is rendered again.
+    Under the book's folder: `notebooks/` and `live/` the pages, `pages/` those made here, `data/` every figure's
+    numbers. What has not changed is not touched, so that only what changed is rendered again.
 
     Args:
         kind: one of :data:`KINDS`.
         root: the checkout.
+        book: the book's folder; `book/` of the checkout if None.
 
     Returns:
         The table of contents.
     """
     main, live = KINDS[kind]
+    book = book or root / "book"
     names = sorted(path.stem for path in (root / "notebooks").glob("*.ipynb"))
     shown = [name for name in names if has_profile(root / f"notebooks/{name}.ipynb")]
     main_pages = {name: _read(root / executed(name, main)) for name in names}
     live_pages = {name: _read(root / executed(name, live)) for name in shown} if live else {}
     own = set().union(*(labels(page) for page in live_pages.values()))
     tool = _explorers(root, main)
-    found: dict[str, str] = {f"data/web/explorer-data/{key}.js": explorer.script(key, one) for key, one in tool.items()}
-    toc = yaml.safe_load((root / "book" / "_toc.yml").read_text(encoding="utf-8"))
+    address = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))["repository"]["url"]
+    found = {
+        f"data/web/explorer-data/{p}": t for key, one in tool.items() for p, t in explorer.scripts(key, one).items()
+    }
+    toc = yaml.safe_load((book / "_toc.yml").read_text(encoding="utf-8"))
     order = [Path(chapter["file"]).name for part in toc["parts"] for chapter in part["chapters"]]
     found |= _made_pages(kind, {name: main_pages[name] for name in order if name in main_pages}, tool)
+    found |= _of_the_project(root)
     for folder, prefix, made in (("notebooks", "", main_pages), ("live", LIVE, live_pages)):
         for name, page in made.items():
             page = relabelled(page, own, set(shown)) if prefix else page
             found |= _numbers(page)
-            finish(page, name, prefix, other=name in live_pages, tool=explorer.place(tool, "../", small=True))
+            finish(
+                page,
+                name,
+                prefix,
+                other=name in live_pages,
+                tool=explorer.place(tool, "../", small=True),
+                address=address,
+            )
             found[f"{folder}/{name}.ipynb"] = json.dumps(page, indent=1) + "\n"
     for name in names:
         found[f"data/source/{name}.ipynb"] = (root / f"notebooks/{name}.ipynb").read_text(encoding="utf-8")
@@ -93,12 +107,12 @@ def lay_out(kind: str, root: Path) -> Path:
             {"caption": "Live on this machine", "chapters": [{"file": "live/index", "sections": sections}]}
         )
     for folder in MADE:
-        for path in (root / "book" / folder).rglob("*"):
-            if path.is_file() and path.relative_to(root / "book").as_posix() not in found:
+        for path in (book / folder).rglob("*"):
+            if path.is_file() and path.relative_to(book).as_posix() not in found:
                 path.unlink()
     for place, text in found.items():
-        _write(root / "book" / place, text)
-    path = (root / "build" / "toc.yml").resolve()  # Sphinx takes a relative one from the book's folder
+        _write(book / place, text)
+    path = (root / "build" / f"toc-{kind}.yml").resolve()  # Sphinx takes a relative one from the book's folder
     _write(path, yaml.safe_dump(toc, sort_keys=False))
     return path
 
@@ -113,7 +127,9 @@ tuned and tested where this book was made. Nothing here was recorded, and none o
 """
 
 
-def finish(page: dict[str, Any], name: str, prefix: str = "", *, other: bool = False, tool: str = "") -> None:
+def finish(
+    page: dict[str, Any], name: str, prefix: str = "", *, other: bool = False, tool: str = "", address: str = ""
+) -> None:
     """Make an executed page one that reads well: folded, with its switch, its links, its explorer and its foot.
 
     Args:
@@ -122,9 +138,11 @@ def finish(page: dict[str, Any], name: str, prefix: str = "", *, other: bool = F
         prefix: of the names that it gives, `live-` or nothing.
         other: whether there is a page of the other kind, to switch to.
         tool: the HTML of an explorer, for a cell whose metadata ask for one.
+        address: of the repository, if it has one: then the page can be opened on Colab, where nothing is installed.
     """
     made = f"{prefix}made-{name.lower()}"
     folding.fold(page)
+    folding.lift_finding(page, prefix)
     folding.gather_missing(page, f"{prefix}missing-{name.lower()}", "../notebooks/coverage.ipynb")
     cells = []
     for cell in page["cells"]:
@@ -147,6 +165,8 @@ def finish(page: dict[str, Any], name: str, prefix: str = "", *, other: bool = F
         f"({made})=\n## Run this page yourself\n\nDownload {{download}}`{source} <../data/source/{name}.ipynb>`; "
         "its first code cell lists the parameters.\n"
     )
+    if address:
+        foot += COLAB.format(address=address)
     page["cells"].insert(folding.foot(page), folding.markdown(foot))
     if other:
         here, there = ("record", "live") if not prefix else ("live", "notebooks")
@@ -162,20 +182,34 @@ def finish(page: dict[str, Any], name: str, prefix: str = "", *, other: bool = F
         cell.setdefault("id", f"cell-{place}-{zlib.crc32(str(cell['source']).encode()):08x}")
 
 
+COLAB = """
+The rocket at the page's top opens it on Binder, ready to run, or on Colab, where this comes first, in its own cell:
+
+```ipython
+!git clone --depth 1 {address} odin && pip install -q './odin[book]'
+%cd odin
+```
+"""
 EXPLORER_LINE = "The [explorer](../pages/explorer.md) has it larger, with the ROC curve and the counts of images.\n"
 
 
 def shorter(svg: str) -> str:
-    """An SVG whose coordinates have two decimals; its text is not touched.
+    """An SVG whose coordinates have two decimals and whose markers have their style by name; its text is not touched.
 
     >>> shorter('<path d="M 1.23456 2"/><text x="0.123456">0.12345</text>')
     '<path d="M 1.23 2"/><text x="0.12">0.12345</text>'
+    >>> shorter('<style>*{}</style>' + '<use style="fill: red"/>' * 2)
+    '<style>*{} .s0{fill: red}</style><use class="s0"/><use class="s0"/>'
     """
 
     def rounded(found: re.Match[str]) -> str:
         return re.sub(r"(\.\d\d)\d+", r"\1", found[0])
 
-    return re.sub(r'\b(?:d|x|y|points|transform|width|height)="[^"]*"', rounded, svg)
+    svg = re.sub(r'\b(?:d|x|y|points|transform|width|height)="[^"]*"', rounded, svg)
+    styles = {style: f"s{place}" for place, style in enumerate(dict.fromkeys(_MARKER.findall(svg)))}
+    svg = _MARKER.sub(lambda found: found[0].replace(f'style="{found[1]}"', f'class="{styles[found[1]]}"'), svg)
+    rules = "".join(f" .{name}{{{style}}}" for style, name in styles.items())
+    return svg.replace("</style>", f"{rules}</style>", 1)
 
 
 def _numbers(page: dict[str, Any]) -> dict[str, str]:
@@ -204,6 +238,16 @@ def _made_pages(kind: str, pages: Mapping[str, dict[str, Any]], tool: dict[str, 
         "pages/library.md": library.page(),
         "data/answer.md": contents.answer(artefacts, claims, profile),
         "data/method.md": contents.method(),
+    }
+
+
+def _of_the_project(root: Path) -> dict[str, str]:
+    """How to cite, and what changed: from the files that a checkout has for it."""
+    cff = yaml.safe_load((root / "CITATION.cff").read_text(encoding="utf-8"))
+    return {
+        "data/cite.md": citation.section(cff),
+        "data/odin.bib": "\n".join(citation.entries(cff)),
+        "pages/changelog.md": (root / "CHANGELOG.md").read_text(encoding="utf-8"),
     }
 
 
