@@ -221,23 +221,34 @@ def train(
 @click.option("--seeds", type=click.IntRange(1, 1000), metavar="N", help="Our trainings from the seeds 0 to N - 1.")
 @click.option("--set", "sets", multiple=True, metavar="SET", help="This set only; more than once for several.")
 @click.option("--at", nargs=2, type=float, multiple=True, metavar="T EPSILON", help="Scores at this setting only.")
+@click.option("--precision", help="float32, tf32, bfloat16 or float16.  [default: the profile's choice, or float32]")
+@click.option("--kernels", help="exact, or on CUDA fastest.  [default: exact in float32, fastest in the others]")
 @click.option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="As of a page: -p holdout 500.")
 def respond(
     profile: str,
     everything: bool,
     device: str | None,
     seeds: int | None,
+    precision: str | None,
+    kernels: str | None,
     sets: tuple[str, ...],
     at: tuple[tuple[float, float], ...],
     parameter: tuple[tuple[str, str], ...],
     **chosen: str | None,
 ) -> None:
-    """Record all that the book needs of a network's answers to its sets. Stopped, it continues."""
+    """Record all that the book needs of a network's answers to its sets. Stopped, it continues.
+
+    Answers in another precision than float32 lie beside those in float32, and neither is taken for the other. tf32
+    rounds the factors of products on CUDA; bfloat16 and float16 are of passes without gradients. The first and the last
+    layer stay in float32.
+    """
     from odinlib import profiles, record
     from odinlib.book import parameters
 
     given = profiles.of_page({name: parameters.parse(value) for name, value in parameter})
-    run = profiles.configure(profile, **{**given, "compute": True, "device": device or given.get("device")})
+    options = {"device": device, "precision": precision, "kernels": kernels}
+    given |= {name: value for name, value in options.items() if value is not None}
+    run = profiles.configure(profile, **{**given, "compute": True})
     if seeds is not None and (everything or chosen["training"]):
         raise click.UsageError("--seeds says which trainings of one network; leave out --all and --training")
     for training in [chosen["training"]] if seeds is None else [f"seed{one}" for one in range(seeds)]:

@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 
 from odinlib import datasets, experiments, profiles, reference, store, trained
 from odinlib.errors import Missing
-from odinlib.names import listed, network_title
+from odinlib.names import asked_in, listed, network_title
 from odinlib.profiles import Profile, Trained
 
 #: How far, in percentage points, a number may lie from the printed one to be called near. The detection error moves
@@ -170,9 +170,10 @@ def _weights(of: Trained) -> tuple[str, bool]:
     with contextlib.suppress(Missing):
         ours, printed = trained.card(of).get("accuracy"), printed_accuracy(name, id_set)
         if ours is not None and printed is not None:
-            whose += f", test accuracy {100 * ours:.2f} % (the paper's: {printed:.2f} %)"
-            return whose, not by_another_recipe(of.training) and abs(100 * ours - printed) <= _ACCURATE
-    return whose, False
+            whose += f", test accuracy {100 * ours:.2f} % (the paper's: {printed:.2f} %){asked_in(of.precision)}"
+            alike = not by_another_recipe(of.training) and of.precision == "float32"
+            return whose, alike and abs(100 * ours - printed) <= _ACCURATE
+    return whose + asked_in(of.precision), False
 
 
 def _repeated(block: pd.DataFrame) -> str:

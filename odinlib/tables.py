@@ -22,7 +22,7 @@ from odinlib import datasets, experiments, metrics, reference, trained
 from odinlib.compare import by_another_recipe, is_the_papers, printed_accuracy
 from odinlib.errors import Missing
 from odinlib.measure import scorecard
-from odinlib.names import METHOD_TITLES, METRIC_TITLES, listed, network_title
+from odinlib.names import METHOD_TITLES, METRIC_TITLES, asked_in, listed, network_title
 from odinlib.profiles import Profile
 
 NOT_RECORDED = "<small>not recorded</small>"
@@ -152,6 +152,7 @@ def recipe_table(profile: Profile) -> Styler:
             if recipe
             else ("" if card.get("training") == "authors" else "trained by others: ") + card.get("origin", "unknown")
         )
+        told += asked_in(profile.trained(name, id_set).precision)
         seconds = f"{card['seconds']:.0f} s" if "seconds" in card else "–"
         rows.append(
             [

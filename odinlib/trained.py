@@ -63,9 +63,15 @@ def _checkpoint(of: Trained) -> Path:
     return path(of).with_suffix(".checkpoint")
 
 
-def fast_network(of: Trained, engine: str | None = None) -> nn.Module:
-    """The network in the form that gives the same numbers soonest, or in that of a named engine."""
-    return _fast(network(of), engine)
+def fast_network(of: Trained, engine: str | None = None, kernels: str | None = None) -> nn.Module:
+    """The network in the form that answers soonest in the precision that it is asked in, see `networks.fast.fast`.
+
+    Args:
+        of: the network.
+        engine: a named one, in place of the best.
+        kernels: likewise, in place of the profile's choice.
+    """
+    return _fast(network(of), of.precision, engine, kernels or of.profile.kernels)
 
 
 def card(of: Trained) -> dict[str, Any]:
@@ -91,8 +97,8 @@ def header(of: Trained) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4)
-def _fast(plain: nn.Module, engine: str | None) -> nn.Module:
-    return fast(plain, engine=engine)
+def _fast(plain: nn.Module, precision: str, engine: str | None, kernels: str | None) -> nn.Module:
+    return fast(plain, precision, engine=engine, kernels=kernels)
 
 
 @functools.lru_cache(maxsize=4)
