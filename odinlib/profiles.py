@@ -119,8 +119,7 @@ class Profile:
         own = f"seed{self.seed if self.compute else default.seed}"
         with contextlib.suppress(UserError):  # the profile has no such network
             recipe = dataclasses.asdict(self.recipe(network))
-            usual = network in default.networks or network == default.grey_network
-            if usual and recipe != dataclasses.asdict(default.recipe(network)):
+            if recipe != dataclasses.asdict(default.recipe(network)):
                 own += f"-{artefacts.digest(recipe)[:8]}"
         return own
 

@@ -10,7 +10,18 @@ from test_cli import CHOSEN, odin, refused
 from test_devices import place  # noqa: F401
 from test_fast import network, relative
 
-from odinlib import artefacts, datasets, devices, metrics, networks, record, store, trained
+from odinlib import (
+    artefacts,
+    datasets,
+    devices,
+    experiments,
+    metrics,
+    networks,
+    profiles,
+    record,
+    store,
+    trained,
+)
 from odinlib import odin as method
 from odinlib.errors import Missing, UserError
 from odinlib.networks.fast import Frozen, OnGpu, fast
@@ -216,10 +227,59 @@ def test_the_command_line_says_what_was_asked_and_in_what(tiny, monkeypatch):
     assert status == 0 and lines
     assert list((tiny.folder / "responses").rglob("strokes_float16.npz"))
     assert not list((tiny.folder / "responses").rglob("strokes.npz"))
-    from odinlib import profiles
-
     assert not any("asked in" in line for line in odin("status", "--profile", "tiny")[1])
     asked = dataclasses.replace(tiny, precisions={f"{CHOSEN[3]}_{CHOSEN[5]}": "float16"})
     monkeypatch.setitem(profiles.PROFILES, "tiny", asked)
     rows = [line.split() for line in odin("status", "--profile", "tiny")[1] if "(asked in)" in line]
     assert rows and "float16" in rows[0] and "float32" in rows[0]
+
+
+@pytest.mark.parametrize("place", ["emulated", "cuda"], indirect=True)
+def test_from_training_to_the_seal_on_a_gpu(place, tiny, monkeypatch):  # noqa: F811
+    """What a GPU is lent for: trained briefly in half precision, asked in float16, sealed, and nothing is missing."""
+    name, key = "wrn-10-1", "wrn-10-1_shapes4"
+    wide = Recipe(epochs=200, batch=64, weight_decay=1e-3, padding=2)
+    profile = dataclasses.replace(
+        tiny,
+        networks=(name,),
+        id_sets=("shapes4",),
+        ood_sets={**tiny.ood_sets, "shapes4": ("photos-crop", "uniform")},
+        grey_network="mlp-12x1",
+        grey_id_set="digits",
+        stands_for={name: "wrn-28-10", "shapes4": "cifar10"},
+        recipes={**tiny.recipes, "wrn": wide},
+        temperatures=(1.0, 1000.0),
+        epsilons=(0.0, 0.02),
+        images=16,
+        holdout=6,
+        tuning_sizes=(4, 12),
+        device=place,
+    )
+    monkeypatch.setitem(profiles.PROFILES, "tiny", profile)
+    load = datasets.load
+    monkeypatch.setattr(datasets, "load", lambda name, split="test", **more: few(load(name, split, **more)))
+    of = trained.by(profile.trained(name, "shapes4"), epochs=1, precision="bfloat16")
+    trained.train(of)
+    assert trained.card(of)["recipe"]["precision"] == "bfloat16"
+    asked = dataclasses.replace(profile, trainings={key: of.training}, precisions={key: "float16"})
+    of = asked.trained(name, "shapes4")
+    assert not any(line.startswith("without") for line in record.respond(of))
+    files = [path for path in asked.folder.rglob("*.npz") if path.parent.name == of.key]
+    assert files and all(path.stem.endswith("_float16") for path in files)
+    headers = [artefacts.load(path) for path in files]
+    assert all(one.config["precision"] == one.provenance["precision"] == "float16" for one in headers)
+    assert all(one.provenance["kernels"] == "fastest" for one in headers)
+    reading = dataclasses.replace(asked, compute=False, device="cpu")
+    monkeypatch.setitem(profiles.PROFILES, "tiny", reading)
+    assert list(record.seal(reading)) and record.verify(reading) == []
+    rows, _ = record.status(reading)
+    told = {row[1]: row[2] for row in rows if row[0] == "shapes4"}
+    assert told.pop("(asked in)") == "float16" and told.pop("(weights)") == "recorded"
+    assert set(told) >= {"shapes4", "photos-crop", "uniform"} and set(told.values()) == {"recorded"}
+    assert experiments.detections(reading, [(name, "shapes4", "uniform")])
+    with pytest.raises(Missing):  # in float32 nothing was asked
+        store.responses(dataclasses.replace(reading, precisions={}).trained(name, "shapes4"), "uniform")
+
+
+def few(found):
+    return found.take(range(min(256, len(found))))
