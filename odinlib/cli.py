@@ -203,10 +203,27 @@ def _each(
     "--seed", type=click.IntRange(0, 2**63 - 1), help="Of the weights and the batches; another one gets its own file."
 )
 @click.option("--seeds", type=click.IntRange(1, 1000), metavar="N", help="Train N times, from the seeds 0 to N - 1.")
+@click.option("--epochs", type=int, help="In place of the recipe's; the learning rate falls at the same parts of them.")
+@click.option("--minutes", type=float, help="As many epochs as fit into this time here, and at most the recipe's.")
+@click.option("--precision", help="float32, tf32 or bfloat16.  [default: the recipe's, float32]")
+@click.option("--compile/--no-compile", default=None, help="By torch.compile: worth its wait on a GPU.")
 def train(
-    profile: str, everything: bool, device: str | None, seed: int | None, seeds: int | None, **chosen: str | None
+    profile: str,
+    everything: bool,
+    device: str | None,
+    seed: int | None,
+    seeds: int | None,
+    epochs: int | None,
+    minutes: float | None,
+    precision: str | None,
+    compile: bool | None,
+    **chosen: str | None,
 ) -> None:
-    """Train a network, unless it is there. Stopped, it continues after its last whole epoch."""
+    """Train a network, unless it is there. Stopped, it continues after its last whole epoch.
+
+    A network that is trained otherwise than the profile says has another name, such as seed0-1b2c3d4e, by which `odin
+    respond --training` asks it; its card has the recipe.
+    """
     from odinlib import profiles, trained
 
     if seeds is not None and (seed is not None or chosen["training"]):
@@ -214,7 +231,18 @@ def train(
     wanted = [seed] if seeds is None else range(seeds)
     runs = [profiles.configure(profile, compute=True, device=device, seed=one) for one in wanted]
 
+    if minutes is not None and (epochs is not None or seeds is not None):
+        raise click.UsageError("--minutes says how many epochs one training has; leave out --epochs and --seeds")
+    other = {"epochs": epochs, "precision": precision, "compile": compile}
+    otherwise = minutes is not None or any(value is not None for value in other.values())
+    if otherwise and chosen["training"]:
+        raise click.UsageError("--training names a training, and the other options make one: leave one of both out")
+
     def work(of: "Trained") -> Iterator[str]:
+        if otherwise:
+            of = trained.by(of, minutes, **other)
+        if minutes is not None:
+            yield f"{of.profile.recipe(of.network).epochs} epochs, which --epochs goes on with"
         trained.train(of)
         accuracy = trained.card(of).get("accuracy")
         told = "" if accuracy is None else f": test accuracy {100 * accuracy:.2f} %"
@@ -229,25 +257,36 @@ def train(
 @click.option("--seeds", type=click.IntRange(1, 1000), metavar="N", help="Our trainings from the seeds 0 to N - 1.")
 @click.option("--set", "sets", multiple=True, metavar="SET", help="This set only; more than once for several.")
 @click.option("--at", nargs=2, type=float, multiple=True, metavar="T EPSILON", help="Scores at this setting only.")
+@click.option("--precision", help="float32, tf32, bfloat16 or float16.  [default: the profile's choice, or float32]")
+@click.option("--kernels", help="exact, or on CUDA fastest.  [default: exact in float32, fastest in the others]")
 @click.option("-p", "--parameter", nargs=2, multiple=True, metavar="NAME VALUE", help="As of a page: -p holdout 500.")
 def respond(
     profile: str,
     everything: bool,
     device: str | None,
     seeds: int | None,
+    precision: str | None,
+    kernels: str | None,
     sets: tuple[str, ...],
     at: tuple[tuple[float, float], ...],
     parameter: tuple[tuple[str, str], ...],
     **chosen: str | None,
 ) -> None:
-    """Record all that the book needs of a network's answers to its sets. Stopped, it continues."""
+    """Record all that the book needs of a network's answers to its sets. Stopped, it continues.
+
+    Answers in another precision than float32 lie beside those in float32, and neither is taken for the other. tf32
+    rounds the factors of products on CUDA; bfloat16 and float16 are of passes without gradients. The first and the last
+    layer stay in float32.
+    """
     from odinlib import profiles, record
     from odinlib.book import parameters
 
     given = profiles.of_page({name: parameters.parse(value) for name, value in parameter})
     if given.get("compute", True) is not True:
         raise UserError(f"compute is {short(given['compute'])}", expected="True: this command computes")
-    run = profiles.configure(profile, **{**given, "compute": True, "device": device or given.get("device")})
+    options = {"device": device, "precision": precision, "kernels": kernels}
+    given |= {name: value for name, value in options.items() if value is not None}
+    run = profiles.configure(profile, **{**given, "compute": True})
     if seeds is not None and (everything or chosen["training"]):
         raise click.UsageError("--seeds says which trainings of one network; leave out --all and --training")
     for training in [chosen["training"]] if seeds is None else [f"seed{one}" for one in range(seeds)]:

@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 
 from odinlib import datasets, experiments, profiles, reference, store, trained
 from odinlib.errors import Missing
-from odinlib.names import listed, network_title
+from odinlib.names import asked_in, listed, network_title
 from odinlib.profiles import Profile, Trained
 
 #: How far, in percentage points, a number may lie from the printed one to be called near. The detection error moves
@@ -121,8 +121,8 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
 
 
 def by_another_recipe(training: str) -> bool:
-    """Whether a training is somebody else's, and not the authors' own or one of ours by the paper's recipe."""
-    return training in profiles.TRAININGS and training != "authors"
+    """Whether a training is neither the authors' own nor one of ours by the profile's recipe."""
+    return training != "authors" and (training in profiles.TRAININGS or "-" in training)
 
 
 def printed_accuracy(network: str, id_set: str) -> float | None:
@@ -165,14 +165,14 @@ def _weights(of: Trained) -> tuple[str, bool]:
     name, id_set = (of.profile.paper_name(one) for one in (of.network, of.id_set))
     if (name, id_set) != (of.network, of.id_set):
         return f"in the role of {reference.title(name)} on {reference.title(id_set)}", False
-    recipe = of.profile.recipe(of.network)
-    whose = profiles.TRAININGS.get(of.training, f"trained here once, {recipe.epochs} epochs ({of.training})")
+    whose = profiles.TRAININGS.get(of.training) or _ours(of)
     with contextlib.suppress(Missing):
         ours, printed = trained.card(of).get("accuracy"), printed_accuracy(name, id_set)
         if ours is not None and printed is not None:
-            whose += f", test accuracy {100 * ours:.2f} % (the paper's: {printed:.2f} %)"
-            return whose, not by_another_recipe(of.training) and abs(100 * ours - printed) <= _ACCURATE
-    return whose, False
+            whose += f", test accuracy {100 * ours:.2f} % (the paper's: {printed:.2f} %){asked_in(of.precision)}"
+            alike = not by_another_recipe(of.training) and of.precision == "float32"
+            return whose, alike and abs(100 * ours - printed) <= _ACCURATE
+    return whose + asked_in(of.precision), False
 
 
 def _repeated(block: pd.DataFrame) -> str:
@@ -210,6 +210,14 @@ def _trained_by_others(of: Trained, training: str, block: pd.DataFrame) -> str:
 def _whole(row: Mapping[Hashable, Any]) -> tuple[float, float, float]:
     names = ("value", "low", "high", "trainings", "mean", "spread")
     return whole_interval(*(row[name] for name in names))
+
+
+def _ours(of: Trained) -> str:
+    try:
+        recipe = trained.recipe(of)
+    except Missing:
+        return f"trained here once ({of.training})"
+    return f"trained here once, {recipe['epochs']} epochs ({of.training})"
 
 
 def _sign(number: float) -> int:

@@ -13,6 +13,15 @@ from torch import Tensor, nn
 from odinlib.errors import UserError, check_choice
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
+#: What a network may be asked in, and of what its passes without gradients are then; see `networks.fast.fast`.
+PRECISIONS = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+#: cuDNN's kernels: those that give the same bits every time, or those that it measures to be the fastest.
+KERNELS = ("exact", "fastest")
 _WITHOUT_FLOAT64 = {"mps"}
 
 
@@ -87,18 +96,35 @@ def images_per_pass(where: torch.device) -> int:
     return 32 if where.type == "cpu" else 256
 
 
-@contextlib.contextmanager
-def exact(where: torch.device) -> Iterator[None]:
+def exact(where: torch.device) -> contextlib.AbstractContextManager[None]:
     """While this lasts: float32 that is float32, and the same bits every time.
 
     It matters on CUDA, where PyTorch lets cuDNN round the factors of a convolution to 10 bits (TF32) unless told
     otherwise: that is coarser than many of ODIN's perturbations.
     """
+    return arithmetic(where)
+
+
+@contextlib.contextmanager
+def arithmetic(where: torch.device, *, tf32: bool = False, fastest: bool = False) -> Iterator[None]:
+    """While this lasts, on CUDA: how products of float32 are computed. Elsewhere nothing changes.
+
+    Args:
+        where: the device.
+        tf32: factors are rounded to 10 bits, which tensor cores multiply several times as fast.
+        fastest: cuDNN tries its kernels once for each shape and takes the fastest, which need not give the same bits
+            twice; else only kernels that do.
+    """
     if where.type != "cuda":
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+    before = torch.backends.cuda.matmul.allow_tf32
+    with torch.backends.cudnn.flags(enabled=True, benchmark=fastest, deterministic=not fastest, allow_tf32=tf32):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        try:
+            yield
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
@@ -107,7 +133,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = 
     On a CPU by oneDNN: on processors not of its maker's, the library that `F.linear` calls for float32 leaves half of
     the vector unit idle (105 against 230 GFLOP/s on one core of a Zen 5). oneDNN also applies the ReLU on the way.
     """
-    if x.device.type != "cpu" or _ONEDNN is None:
+    if x.device.type != "cpu" or _ONEDNN is None or x.dtype == torch.float16:  # of which it has a product on few CPUs
         found = F.linear(x, weight, None if bias is None else bias.to(x.dtype))
         return found.relu_() if relu else found
     flat: Tensor = _ONEDNN(x.reshape(-1, x.shape[-1]), weight, bias, "relu" if relu else "none", [], "")

@@ -29,6 +29,11 @@ def set_title(name: str) -> str:
     return datasets.title(name)
 
 
+def asked_in(precision: str) -> str:
+    """What is said of a network whose answers are not in float32, behind its name: ", asked in float16"."""
+    return "" if precision == "float32" else f", asked in {precision}"
+
+
 def listed(items: Iterable[str]) -> str:
     """Titles in a sentence: "a, b and c"."""
     words = list(items)

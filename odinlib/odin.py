@@ -338,9 +338,10 @@ def check_grid(temperatures: ArrayLike, epsilons: ArrayLike) -> tuple[list[float
 def batches(
     network: nn.Module, images: Tensor, batch: int | None = None, progress: str | None = None
 ) -> Iterator[Tensor]:
-    """`images` in parts that suit the network's device, each there, computed with exactly while it is in use."""
+    """`images` in parts that suit the network and its device, each there, computed with exactly while it is in use."""
     where = devices.of(network)
-    size = devices.images_per_pass(where) if batch is None else check_number("batch", batch, at_least=1)
+    size = check_number("batch", batch, at_least=1) if batch is not None else getattr(network, "images_per_pass", None)
+    size = size or devices.images_per_pass(where)
     parts = images.split(int(size))
     with devices.exact(where):
         for part in tqdm(parts, desc=progress, unit="batch", leave=False, disable=progress is None):

@@ -74,6 +74,10 @@ class Profile:
     compute: bool = True  # compute what is not recorded; otherwise only read
     exactly: bool = False  # of what is only read, take the very images asked for, or none
     device: str = "auto"
+    precision: str | None = None  # that every network is asked in; None takes `precisions`, and float32
+    # "<network>_<id set>" to one of `devices.PRECISIONS`, where the record was not asked in float32
+    precisions: Mapping[str, str] = field(default_factory=dict)
+    kernels: str | None = None  # one of `devices.KERNELS`, see `networks.fast.fast`; numbers differ by rounding alone
     pictures: str | None = None  # the profile whose images a page may show, where this one's are not to be shown
 
     @property
@@ -118,8 +122,7 @@ class Profile:
         own = f"seed{self.seed if self.compute else default.seed}"
         with contextlib.suppress(UserError):  # the profile has no such network
             recipe = dataclasses.asdict(self.recipe(network))
-            usual = network in default.networks or network == default.grey_network
-            if usual and recipe != dataclasses.asdict(default.recipe(network)):
+            if recipe != dataclasses.asdict(default.recipe(network)):
                 own += f"-{artefacts.digest(recipe)[:8]}"
         return own
 
@@ -131,7 +134,8 @@ class Profile:
         """
         if training is not None:
             _check_training(training)
-        return Trained(self, network, id_set, training or self.training(network, id_set))
+        precision = self.precision or self.precisions.get(f"{network}_{id_set}", "float32")
+        return Trained(self, network, id_set, training or self.training(network, id_set), precision)
 
     def paper_name(self, name: str) -> str:
         """The paper's network or set whose role `name` plays here."""
@@ -146,6 +150,7 @@ class Trained:
     network: str
     id_set: str
     training: str  # one of `TRAININGS`, or our own by its seed
+    precision: str = "float32"  # that it is asked in; what was recorded in another precision is not seen
 
     @property
     def key(self) -> str:
@@ -337,7 +342,7 @@ def configure(name: str, /, **changes: Any) -> Profile:
 #: Fields that say what is asked, and not where or how it is shown.
 _ASKED = (
     *("temperatures", "epsilons", "holdout", "images", "curve_images", "fixed_temperature", "fixed_epsilon"),
-    *("headline_epsilon", "tuning_sizes", "tuning_size_sets", "split", "seed", "networks", "id_sets"),
+    *("headline_epsilon", "tuning_sizes", "tuning_size_sets", "split", "seed", "networks", "id_sets", "precision"),
 )
 
 
@@ -399,6 +404,10 @@ def _check(profile: Profile) -> None:
             datasets.title(images)
     if profile.tuning_size_sets is not None:
         _check_list("tuning_size_sets", profile.tuning_size_sets)
+    for precision in (*profile.precisions.values(), *([profile.precision] if profile.precision else [])):
+        check_choice("precision", precision, devices.PRECISIONS)
+    if profile.kernels is not None:
+        check_choice("kernels", profile.kernels, devices.KERNELS)
     for network in (*profile.networks, profile.grey_network):
         networks.check_name(network)
         profile.recipe(network)

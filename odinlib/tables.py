@@ -22,7 +22,7 @@ from odinlib import datasets, experiments, metrics, reference, trained
 from odinlib.compare import by_another_recipe, is_the_papers, printed_accuracy
 from odinlib.errors import Missing
 from odinlib.measure import scorecard
-from odinlib.names import METHOD_TITLES, METRIC_TITLES, listed, network_title
+from odinlib.names import METHOD_TITLES, METRIC_TITLES, asked_in, listed, network_title
 from odinlib.profiles import Profile
 
 NOT_RECORDED = "<small>not recorded</small>"
@@ -147,11 +147,11 @@ def recipe_table(profile: Profile) -> Styler:
     for (name, id_set), card in cards.items():
         recipe = card.get("recipe")
         told = (
-            f"{recipe['epochs']} epochs of batches of {recipe['batch']}, {recipe['optimiser']}, "
-            f"rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}"
+            _how(recipe)
             if recipe
             else ("" if card.get("training") == "authors" else "trained by others: ") + card.get("origin", "unknown")
         )
+        told += asked_in(profile.trained(name, id_set).precision)
         seconds = f"{card['seconds']:.0f} s" if "seconds" in card else "–"
         rows.append(
             [
@@ -171,6 +171,16 @@ def recipe_table(profile: Profile) -> Styler:
     return plain(pd.DataFrame(rows, columns=columns)).hide(axis="index")
 
 
+def _how(recipe: Mapping[str, Any]) -> str:
+    """How one of our own networks was trained, from its card."""
+    precision = recipe.get("precision", "float32")
+    return (
+        f"{recipe['epochs']} epochs of batches of {recipe['batch']}, {recipe['optimiser']}, "
+        f"rate {recipe['learning_rate']:g}, weight decay {recipe['weight_decay']:g}"
+        f"{'' if precision == 'float32' else ', in ' + precision}"
+    )
+
+
 def differences(profile: Profile) -> list[str]:
     """What bears the paper's name in this run and is not the paper's: networks that others trained, a sentence each."""
     told = []
@@ -182,7 +192,7 @@ def differences(profile: Profile) -> list[str]:
             card = trained.card(of)
             sentence = (
                 f"**{network_title(name)} on {datasets.title(id_set)}** was not trained by the paper's recipe of "
-                f"{profile.recipe(name).epochs} epochs: {card['origin']}"
+                f"{profile.recipe(name).epochs} epochs: {card.get('origin') or _how(card['recipe'])}"
             )
             if "accuracy" in card:
                 sentence += f", test accuracy {100 * card['accuracy']:.2f} %"

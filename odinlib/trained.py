@@ -63,9 +63,15 @@ def _checkpoint(of: Trained) -> Path:
     return path(of).with_suffix(".checkpoint")
 
 
-def fast_network(of: Trained, engine: str | None = None) -> nn.Module:
-    """The network in the form that gives the same numbers soonest, or in that of a named engine."""
-    return _fast(network(of), engine)
+def fast_network(of: Trained, engine: str | None = None, kernels: str | None = None) -> nn.Module:
+    """The network in the form that answers soonest in the precision that it is asked in, see `networks.fast.fast`.
+
+    Args:
+        of: the network.
+        engine: a named one, in place of the best.
+        kernels: likewise, in place of the profile's choice.
+    """
+    return _fast(network(of), of.precision, engine, kernels or of.profile.kernels)
 
 
 def card(of: Trained) -> dict[str, Any]:
@@ -82,13 +88,53 @@ def card(of: Trained) -> dict[str, Any]:
 
 def header(of: Trained) -> dict[str, Any]:
     """What an artefact's header says of the network that it was made with."""
-    made = {} if of.training in profiles.TRAININGS else {"recipe": dataclasses.asdict(of.profile.recipe(of.network))}
+    made = {} if of.training in profiles.TRAININGS else {"recipe": recipe(of)}
     return {"network": of.network, "id_set": of.id_set, "training": of.training, **made}
 
 
+def recipe(of: Trained) -> dict[str, Any]:
+    """How a network of our own is or was trained: by the profile's recipe, or, if its name is another one's, by that.
+
+    Raises:
+        Missing: that one is known by its card alone, which is not here.
+    """
+    usual, digest = dataclasses.asdict(of.profile.recipe(of.network)), of.training.partition("-")[2]
+    if not digest or artefacts.digest(usual)[:8] == digest:
+        return usual
+    try:
+        found: dict[str, Any] = artefacts.load_json(path(of).with_suffix(".json"))["recipe"]
+    except FileNotFoundError as reason:
+        raise Missing(f"{path(of)} is not there", remedy="`odin train` with the options of that training") from reason
+    return found
+
+
+def by(of: Trained, minutes: float | None = None, **changes: Any) -> Trained:
+    """The same network of our own, trained otherwise than the profile says; it has a name of its own.
+
+    Args:
+        of: the network.
+        minutes: as many epochs as fit into this time on the profile's device, by a few steps.
+        changes: fields of `networks.train.Recipe`; None changes none.
+
+    Raises:
+        Missing: the time is given, and the images are not here.
+        UserError: a value is out of range.
+    """
+    given = {name: value for name, value in changes.items() if value is not None}
+    whole = dataclasses.replace(of.profile.recipe(of.network), **given)
+    if minutes is not None:
+        train_set = datasets.load(of.id_set, "train")
+        made = _fresh(of, train_set, whole)
+        epochs = training.epochs_within(minutes, made, train_set, whole, of.profile.device)
+        whole = dataclasses.replace(whole, epochs=epochs)
+    others = {key: name for key, name in of.profile.trainings.items() if key != f"{of.network}_{of.id_set}"}
+    recipes = {**of.profile.recipes, of.network: whole}
+    return dataclasses.replace(of.profile, recipes=recipes, trainings=others).trained(of.network, of.id_set)
+
+
 @functools.lru_cache(maxsize=4)
-def _fast(plain: nn.Module, engine: str | None) -> nn.Module:
-    return fast(plain, engine=engine)
+def _fast(plain: nn.Module, precision: str, engine: str | None, kernels: str | None) -> nn.Module:
+    return fast(plain, precision, engine=engine, kernels=kernels)
 
 
 @functools.lru_cache(maxsize=4)
@@ -123,16 +169,8 @@ def _train(of: Trained) -> None:
 
 def _train_now(of: Trained, train_set: datasets.ImageSet, test_set: datasets.ImageSet) -> None:
     profile, where = of.profile, path(of)
-    recipe, pixels = profile.recipe(of.network), train_set.images.astype(np.float64) / 255
-    made = networks.build(
-        of.network,
-        len(train_set.classes),
-        channels=train_set.shape[2],
-        size=train_set.shape[0],
-        mean=tuple(pixels.mean((0, 1, 2))) if recipe.normalise else None,
-        std=tuple(pixels.std((0, 1, 2))) if recipe.normalise else None,
-        seed=profile.seed,
-    )
+    recipe = profile.recipe(of.network)
+    made = _fresh(of, train_set, recipe)
     start = time.perf_counter()
     checkpoint = _checkpoint(of)
     training.train(made, train_set, recipe, seed=profile.seed, checkpoint=checkpoint, device=profile.device)
@@ -148,3 +186,17 @@ def _train_now(of: Trained, train_set: datasets.ImageSet, test_set: datasets.Ima
     }
     weights.save_weights(made, where, told)
     checkpoint.unlink(missing_ok=True)
+
+
+def _fresh(of: Trained, train_set: datasets.ImageSet, recipe: training.Recipe) -> networks.Classifier:
+    """The network before its training; it normalises by the training set's own mean and deviation."""
+    pixels = train_set.images.astype(np.float64) / 255
+    return networks.build(
+        of.network,
+        len(train_set.classes),
+        channels=train_set.shape[2],
+        size=train_set.shape[0],
+        mean=tuple(pixels.mean((0, 1, 2))) if recipe.normalise else None,
+        std=tuple(pixels.std((0, 1, 2))) if recipe.normalise else None,
+        seed=of.profile.seed,
+    )

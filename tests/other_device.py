@@ -1,13 +1,14 @@
 """A second device, emulated: its numbers are real and computed on the CPU, but do not meet the CPU's.
 
 Where there is no GPU, this finds what would fail on one: tensors of two devices in one operation, a tensor taken to
-NumPy without a way back to the CPU, and, as on Apple's GPUs, float64. Speed and rounding it cannot tell.
+NumPy without a way back to the CPU, and, as on Apple's GPUs, float64. Half precision rounds as it does anywhere; speed,
+and what tensor cores round, it cannot tell.
 The device is called `meta`, as PyTorch has no other name that needs no hardware and takes part in autograd.
 """
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -69,14 +70,39 @@ class _Emulation(TorchDispatchMode):
         return _run(func, args, kwargs or {}, self.float64)
 
 
-class _Literals(TorchFunctionMode):
-    """Tensors from Python's numbers and NumPy's arrays, which no dispatch sees: made on the CPU, then moved."""
+class _Functions(TorchFunctionMode):
+    """What no dispatch sees: tensors from Python's numbers and NumPy's arrays, and `torch.autocast`."""
+
+    #: What convolutions and products are computed in, as asked for by each `autocast` that is in force.
+    lower: ClassVar[list[torch.dtype | None]] = []
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if func in (torch.conv2d, torch.nn.functional.linear) and self.lower and self.lower[-1]:
+            args, kwargs = tree_map(lambda x: _lowered(x, self.lower[-1]), (args, kwargs))
         if func in (torch.tensor, torch.as_tensor) and torch.device(kwargs.get("device") or "cpu").type == NAME:
             return func(*args, **{**kwargs, "device": None}).to(NAME)
         return func(*args, **kwargs)
+
+
+def _lowered(x: Any, dtype: Any) -> Any:
+    return x.to(dtype) if isinstance(x, OnDevice) and x.is_floating_point() else x
+
+
+_AUTOCAST = torch.autocast
+
+
+@contextlib.contextmanager
+def _autocast(kind: str, dtype: torch.dtype | None = None, enabled: bool = True) -> Iterator[None]:
+    if kind != NAME:
+        with _AUTOCAST(kind, dtype, enabled):
+            yield
+        return
+    _Functions.lower.append(dtype if enabled else None)
+    try:
+        yield
+    finally:
+        _Functions.lower.pop()
 
 
 def _run(func: Any, args: Any, kwargs: dict[str, Any], float64: bool) -> Any:
@@ -118,6 +144,6 @@ def emulated(patch: pytest.MonkeyPatch, *, float64: bool = True) -> Iterator[tor
     """
     # A module's conversion puts a new parameter in the old one's place; what an old one wraps could not be exchanged.
     patch.setattr(torch.__future__, "_overwrite_module_params_on_conversion", True)
-    patch.setattr(torch, "autocast", lambda kind, *args, **kwargs: contextlib.nullcontext())
-    with _Literals(), _Emulation(float64):
+    patch.setattr(torch, "autocast", _autocast)
+    with _Functions(), _Emulation(float64):
         yield torch.device(NAME)

@@ -62,6 +62,23 @@ def test_another_seed_gets_a_file_of_its_own(tiny):
     ]
 
 
+def test_train_takes_another_recipe_which_respond_asks_by_its_name(tiny):
+    status, lines, _ = odin("train", *CHOSEN, "--epochs", "1", "--precision", "bfloat16")
+    (card,) = (tiny.folder / "networks").glob("*.json")
+    told = json.loads(card.read_text())
+    assert status == 0 and str(card.with_suffix(".safetensors")) in lines[-1]
+    assert (told["recipe"]["epochs"], told["recipe"]["precision"]) == (1, "bfloat16")
+    status, lines, _ = odin("respond", *CHOSEN, "--training", told["training"], "--set", "strokes")
+    assert status == 0 and f"responses of strokes by {NET}_{ID}_{told['training']}" in lines
+    status, lines, _ = odin("train", *CHOSEN, "--minutes", "1e-9")
+    assert status == 0 and lines[0] == "1 epochs, which --epochs goes on with"
+    assert "epochs is 0" in refused("train", *CHOSEN, "--epochs", "0")
+    assert "did you mean 'bfloat16'" in refused("train", *CHOSEN, "--precision", "float16")
+    assert "minutes is -1" in refused("train", *CHOSEN, "--minutes", "-1")
+    for both in (("--epochs", "1", "--minutes", "1"), ("--epochs", "1", "--training", "seed0")):
+        assert odin("train", *CHOSEN, *both)[0] == 2
+
+
 def test_respond_tells_each_artefact(tiny):
     status, lines, _ = odin("respond", *CHOSEN)
     assert status == 0 and f"responses of strokes by {NET}_{ID}_seed0" in lines and len(lines) > 10

@@ -7,7 +7,7 @@ import multiprocessing
 import pytest
 import torch
 
-from odinlib import artefacts, experiments, profiles, store, trained
+from odinlib import artefacts, datasets, experiments, networks, profiles, store, trained
 from odinlib.errors import Missing, UserError
 from odinlib.networks import train as training
 from odinlib.networks import weights
@@ -128,3 +128,53 @@ def test_a_card_from_before_an_entry_of_the_recipe_had_its_default(tiny):
     card.write_text(json.dumps(told))
     with pytest.raises(UserError, match="was trained with another recipe"):
         trained.network(of)
+
+
+def test_a_training_by_other_options_has_its_own_name_and_is_asked_by_it(tiny):
+    usual = tiny.trained(NET, ID)
+    trained.network(usual)
+    of = trained.by(usual, epochs=1, precision="bfloat16", compile=None)
+    assert of.training == f"seed0-{artefacts.digest(trained.header(of)['recipe'])[:8]}" and of.network == NET
+    trained.train(of)
+    card = trained.card(of)
+    assert (card["recipe"]["epochs"], card["recipe"]["precision"], card["training"]) == (1, "bfloat16", of.training)
+    # The profile itself, which has another recipe, knows it by its name; the card says how it was made.
+    named = tiny.trained(NET, ID, of.training)
+    assert trained.header(named) == json.loads(json.dumps(trained.header(of)))
+    assert store.responses(named, ID).logits.shape == (60, 10)
+    (file,) = store.recorded(named, ID, "responses")
+    assert file.header["network"]["recipe"]["epochs"] == 1 and file.header["network"]["training"] == of.training
+    assert not store.recorded(usual, ID, "responses")
+    with pytest.raises(Missing, match="odin train"):
+        trained.header(tiny.trained(NET, ID, "seed0-00000000"))
+    with pytest.raises(UserError, match="epochs is 0"):
+        trained.by(usual, epochs=0)
+    with pytest.raises(UserError, match="precision is 'float8'"):
+        trained.by(usual, precision="float8")
+    # Where others' weights are the profile's choice, options still mean a training of our own.
+    foreign = dataclasses.replace(tiny, trainings={f"{NET}_{ID}": "third-party"}).trained(NET, ID)
+    assert trained.by(foreign, epochs=1, precision="bfloat16").training == of.training
+
+
+@pytest.mark.parametrize(("minutes", "epochs"), [(0.01, 1), (1.0, 5), (2.0, 11), (99.0, 12)])
+def test_as_many_epochs_as_fit_into_a_time(tiny, monkeypatch, minutes, epochs):
+    """An epoch of all takes 10 s, and starting 5 s."""
+    recipe = training.Recipe(epochs=12, batch=50, weight_decay=0.0)
+    found = datasets.load(ID, "train", count=1000)
+
+    def train(network, image_set, recipe, **options):
+        assert len(image_set.images) == 200 and recipe.batch == 50
+        return [{"seconds": seconds} for seconds in (7.0, 2.0, 2.5)]
+
+    monkeypatch.setattr(training, "train", train)
+    network = networks.build("mlp-8x1", 10, channels=1, size=8)
+    assert training.epochs_within(minutes, network, found, recipe) == epochs
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="torchrun"):
+        training.epochs_within(minutes, network, found, recipe)
+
+
+def test_a_time_is_kept_to(tiny):
+    of = trained.by(tiny.trained(NET, ID), minutes=1e-9)
+    assert of.profile.recipe(NET).epochs == 1
+    assert trained.by(tiny.trained(NET, ID), minutes=60.0).training == "seed0"  # all of the recipe's epochs

@@ -95,7 +95,9 @@ def _network(of: Trained, scores: dict[str, np.ndarray]) -> dict[str, Any]:
     titles, setting = (datasets.title(of.id_set), datasets.title(shown)), f"T = {temperature:g}, ε = {epsilon:g}"
     return {
         "picture": _picture(*pair, titles, setting, fpr),
-        "title": f"{names.network_title(of.network)} on {datasets.title(of.id_set)}" + (f" ({whose})" if whose else ""),
+        "title": f"{names.network_title(of.network)} on {datasets.title(of.id_set)}"
+        + (f" ({whose})" if whose else "")
+        + names.asked_in(of.precision),
         "temperatures": list(profile.temperatures),
         "epsilons": list(profile.epsilons),
         "tpr": profile.tpr,

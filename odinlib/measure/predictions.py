@@ -297,7 +297,7 @@ def gathered(
 def title(of: Trained) -> str:
     """A network, what it was trained on, and whose training it is where several could be meant."""
     whose = of.training if of.training in profiles.TRAININGS else "trained here"
-    return f"{names.network_title(of.network)} on {names.set_title(of.id_set)}, {whose}"
+    return f"{names.network_title(of.network)} on {names.set_title(of.id_set)}, {whose}{names.asked_in(of.precision)}"
 
 
 class Agreement(NamedTuple):

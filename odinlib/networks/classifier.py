@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from odinlib import devices
 from odinlib.errors import UserError
 
 
@@ -83,11 +84,13 @@ def log_score_gradients(logits: Tensor, temperatures: Sequence[float]) -> Tensor
     Returns:
         [A, N, K], in the precision of the logits.
     """
-    temperature = torch.tensor(temperatures, dtype=torch.float64, device=logits.device).view(-1, 1, 1)
-    others = torch.softmax(logits.double() / temperature, -1)
-    predicted = logits.argmax(-1, keepdim=True).expand(len(others), -1, 1)
+    exact = devices.double(logits)
+    temperature = torch.tensor(temperatures, dtype=torch.float64, device=exact.device).view(-1, 1, 1)
+    others = torch.softmax(exact / temperature, -1)
+    predicted = exact.argmax(-1, keepdim=True).expand(len(others), -1, 1)
     others = others.scatter(-1, predicted, 0.0)
-    return (others.neg().scatter(-1, predicted, others.sum(-1, keepdim=True)) / temperature).to(logits.dtype)
+    found = others.neg().scatter(-1, predicted, others.sum(-1, keepdim=True)) / temperature
+    return found.to(logits.dtype).to(logits.device)
 
 
 def initialise(network: nn.Module) -> None:

@@ -60,7 +60,7 @@ class DenseNet(Classifier):
         x = self.trans1(self.block1(self.conv1(x)))
         x = self.block3(self.trans2(self.block2(x)))
         x = F.relu(self.bn1(x), inplace=True)
-        logits: Tensor = self.fc(pooled(x, self.window))
+        logits: Tensor = self.fc(pooled(x, self.window, self.fc.weight.dtype))
         return logits
 
 

@@ -72,10 +72,15 @@ class FastDenseNet(nn.Module):
         return parts
 
     def _enter(self, images: Tensor, stages: list[Stage]) -> Tensor:
-        return _conv((images - self.mean).permute(0, 2, 3, 1), self.first, stages[0].offset)
+        with devices.exact(images.device):
+            return _conv((images - self.mean).permute(0, 2, 3, 1), self.first, stages[0].offset)
 
     def input_gradients(self, images: Tensor, temperatures: Sequence[float]) -> tuple[list[Tensor], Tensor]:
-        """What :func:`odinlib.odin.input_gradients` returns: a gradient for each temperature, and the logits."""
+        """What :func:`odinlib.odin.input_gradients` returns: a gradient for each temperature, and the logits.
+
+        These are in the precision of passes without gradients, as those of moved images are: else a score would change
+        by the rounding alone between no perturbation and a small one.
+        """
 
         def work(images: Tensor) -> tuple[Tensor, Tensor]:
             gradients, logits = [], []
@@ -89,7 +94,10 @@ class FastDenseNet(nn.Module):
 
         self._check(images)
         found = in_parallel(work, self.workers, images.detach())
-        return list(torch.cat([gradients for gradients, _ in found], 1)), torch.cat([logits for _, logits in found])
+        gradients = list(torch.cat([gradients for gradients, _ in found], 1))
+        if self.stages is not self.exact:
+            return gradients, self(images.detach())
+        return gradients, torch.cat([logits for _, logits in found])
 
     def record(self, images: Tensor) -> tuple[Tensor, list["_Masks"]]:
         """The logits [N, K] in float32, and what :meth:`pull_back` needs to know of the way to them."""
@@ -138,7 +146,8 @@ def _advance(x: Tensor, stage: Stage, masks: _Masks | None = None) -> Tensor:
             masks.relus.append(squeezed.sign_())
     gated = stage.gate(block, out=scratch.view(block.shape))
     if stage.weight.ndim == 2:
-        left = F.linear(pooled(gated.permute(0, 3, 1, 2), stage.window, torch.float32), stage.weight, stage.bias)
+        with devices.exact(x.device):
+            left = F.linear(pooled(gated.permute(0, 3, 1, 2), stage.window, torch.float32), stage.weight, stage.bias)
     else:
         left = _conv(F.avg_pool2d(gated.permute(0, 3, 1, 2), 2).permute(0, 2, 3, 1), stage.weight, stage.bias)
     if masks is not None:

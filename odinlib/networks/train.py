@@ -17,6 +17,7 @@ Measured on two cores of an AMD EPYC, PyTorch 2.14.1, float32, one run each:
 
 import atexit
 import contextlib
+import copy
 import dataclasses
 import hashlib
 import json
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from odinlib.datasets import ImageSet
 
 OPTIMISERS = ("sgd", "adam")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 
 History = list[dict[str, float]]
 
@@ -66,7 +67,7 @@ class Recipe:
     padding: int = 4  # black pixels on each side, before a random crop to the old size
     flip: bool = True  # left to right, every other image
     normalise: bool = True  # pixels, by the mean and the deviation of the training set
-    precision: str = "float32"  # or "bfloat16", by autocast
+    precision: str = "float32"  # or "tf32": factors of 10 bits on CUDA; or "bfloat16", by autocast, the rest in tf32
     compile: bool = False  # torch.compile: soon worth its wait on a GPU, not on a CPU
 
     def __post_init__(self) -> None:
@@ -128,7 +129,8 @@ def train(
         recipe: how.
         seed: of the order of the images, the crops and the flips.
         checkpoint: a file written after every epoch, and continued from where it is there; the result has the
-            same bits as without a stop, on the same machine.
+            same bits as without a stop, on the same machine (on CUDA in float32 only: the fastest kernels, which the
+            other precisions take there, need not give the same bits twice).
         device: `auto` takes CUDA, then MPS, then the CPU.
         progress: show a bar.
 
@@ -141,7 +143,7 @@ def train(
     """
     where = devices.device(device)
     _labels(network, image_set)
-    with _processes(where) as (where, rank, world), devices.exact(where):
+    with _processes(where) as (where, rank, world), _arithmetic(where, recipe):
         network.to(where).to(memory_format=torch.channels_last).train()
         data = _Batches(image_set, recipe, where)
         optimiser = _optimiser(network, recipe)
@@ -201,6 +203,33 @@ def train(
                     state.save(checkpoint, history)
     network.eval()
     return history
+
+
+def epochs_within(
+    minutes: float, network: Classifier, image_set: "ImageSet", recipe: Recipe, device: str | torch.device = "auto"
+) -> int:
+    """How many epochs of a training take at most so many minutes here, by a few steps of a copy of `network`.
+
+    At least 1 and at most the recipe's. The learning rate falls with the part of the epochs that is done, so that a
+    shorter training has its whole schedule.
+
+    Args:
+        minutes: what is to be spent, above 0.
+        network, image_set, recipe, device: of the training, see `train`.
+
+    Raises:
+        UserError: under torchrun, whose processes would not agree.
+    """
+    check_number("minutes", minutes, above=0)
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise UserError("minutes are given under torchrun", expected="a number of epochs, which is the same for all")
+    few = image_set.take(np.arange(min(len(image_set.images), 4 * recipe.batch)))
+    trial = dataclasses.replace(recipe, epochs=3)
+    taken = train(copy.deepcopy(network), few, trial, seed=0, device=device, progress=False)
+    # The first epoch chooses kernels, and compiles.
+    image = min(entry["seconds"] for entry in taken[1:]) / len(few.images)
+    waits = taken[0]["seconds"] - image * len(few.images)
+    return max(1, min(recipe.epochs, int((60 * minutes - waits) / (image * len(image_set.images)))))
 
 
 def accuracy(network: Classifier, image_set: "ImageSet", batch: int | None = None) -> float:
@@ -331,6 +360,11 @@ def _labels(network: Classifier, image_set: "ImageSet") -> np.ndarray:
         expected = f"at most {network.classes - 1}, as {network.name} has {network.classes} classes"
         raise UserError(f"{image_set.name} has a label {largest}", expected=expected)
     return image_set.labels
+
+
+def _arithmetic(where: torch.device, recipe: Recipe) -> contextlib.AbstractContextManager[None]:
+    exact = recipe.precision == "float32"
+    return devices.arithmetic(where, tf32=not exact, fastest=not exact)
 
 
 def _optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -44,7 +44,7 @@ class WideResNet(Classifier):
         """Logits [N, classes] of normalised images `x` [N, C, H, W]."""
         x = self.block3(self.block2(self.block1(self.conv1(x))))
         x = F.relu(self.bn1(x), inplace=True)
-        logits: Tensor = self.fc(pooled(x, self.window))
+        logits: Tensor = self.fc(pooled(x, self.window, self.fc.weight.dtype))
         return logits
 
 

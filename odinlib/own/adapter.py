@@ -85,6 +85,11 @@ class Adapted(nn.Module):
         return torch.float32 if low else found
 
     @property
+    def images_per_pass(self) -> int | None:
+        """How many images the network itself wants together; none: it does not say."""
+        return getattr(self.network, "images_per_pass", None)
+
+    @property
     def input_gradients(self) -> Gradients | None:
         """The network's own way to its input gradients; or none, where `odin.input_gradients` goes the usual one."""
         if getattr(self.network, "input_gradients", None) is not None:

@@ -31,6 +31,8 @@ def status(profile: Profile) -> tuple[list[list[str]], dict[str, list[str]]]:
         lacking = [f"{name} on {id_set}" for name, found in weights.items() if found not in (RECORDED, COMPUTABLE)]
         missing["weights"] += lacking
         rows.append([id_set, "(weights)", *(weights.get(name, "-") for name in networks)])
+        if any(of.precision != "float32" for of in own.values()):
+            rows.append([id_set, "(asked in)", *(own[n].precision if n in own else "-" for n in networks)])
         planned = {name: _by_set(of) for name, of in own.items()}
         for images in dict.fromkeys(images for items in planned.values() for images in items):
             # Noise takes the shape of the ID set's images.

@@ -7,7 +7,9 @@
     scores/<key>/<set>_T<T>_e<eps>.npz    scores of the test images at one setting
 
 with the key `<network>_<ID set>_<training>`. A file's header says what its arrays depend on: the network's training,
-the set, the draw of its images and the part of it that is there, the settings, the SHA-256 of weights and images.
+the set, the draw of its images and the part of it that is there, the settings, the SHA-256 of weights and images, and
+the precision in which the network was asked, where that is not float32. Such a file's name ends in `_<precision>`, and
+questions about a network asked in one precision are never answered from another (`Trained.precision`).
 Nothing is found by its name: `scores` is asked for images at settings (T, epsilon) and answers from whatever holds the
 answer, be it a file of its own, a row of a grid, a point of a curve, or the clean logits for any T; `available` says
 which images could be asked for. What no file holds is computed where the profile computes, and `Missing` otherwise.

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from odinlib import artefacts, datasets, profiles, splits, trained
+from odinlib import artefacts, datasets, devices, profiles, splits, trained
 from odinlib.artefacts import Refused
 from odinlib.datasets import ImageSet
-from odinlib.errors import Missing, UserError, reading
+from odinlib.errors import Missing, UserError, check_choice, reading
 from odinlib.networks import weights
 from odinlib.profiles import Profile, Trained
 from odinlib.splits import Draw
@@ -147,7 +147,7 @@ def trainings(of: Trained) -> list[str]:
 
 
 def recorded(of: Trained, images: str, kind: str) -> list[Recorded]:
-    """The files of one folder that speak of this network and set, the largest first.
+    """The files of one folder that speak of this network and set, asked in this precision, the largest first.
 
     A profile that computes takes only what was made from the weights and images that are here, and passes over what is
     damaged, so that it is made again.
@@ -166,6 +166,8 @@ def recorded(of: Trained, images: str, kind: str) -> list[Recorded]:
             path = folder / name
             one = _recorded(path, _state(path), of.profile.sealed(path))
             if one.header.get("set") != images or one.header.get("format") != FORMAT:
+                continue
+            if one.header.get("precision", "float32") != of.precision:
                 continue
             if of.profile.compute:
                 _check_inputs(of, one, here)
@@ -210,6 +212,7 @@ def check_header(path: Path, header: Mapping[str, Any]) -> None:
         Draw.from_header(drawn)
         if not 0 <= drawn["start"] <= drawn["stop"] <= drawn["of"] <= _MOST:
             raise ValueError(f"it has images {drawn['start']} to {drawn['stop']} of {drawn['of']}")
+        check_choice("precision", header.get("precision", "float32"), devices.PRECISIONS)
         if not isinstance(header["set"], str) or not isinstance(header["inputs"], dict):
             raise TypeError("its header is not of the form that is written here")
         if header["kind"] not in _ARRAYS:
@@ -325,10 +328,12 @@ def missing(of: Trained, images: str, what: str, count: int | None = None, at: S
     words += ["--training", of.training] if of.training != of.profile.training(of.network, of.id_set) else []
     words += ["--set", images, *(["--at", *(_exactly(number) for number in at)] if at else [])]
     for field, value in profiles.changes(of.profile).items():
-        words += ["-p", field, value if isinstance(value, str) else json.dumps(value)]
+        option = ["--precision"] if field == "precision" else ["-p", field]
+        words += [*option, value if isinstance(value, str) else json.dumps(value)]
     if of.id_set not in profiles.PROFILES.get(of.profile.name, of.profile).ood_sets:
         words += ["-p", "ood_sets", json.dumps(of.profile.ood_sets[of.id_set])]
     told = f"{what} of {images} by {of.key}" + (f" ({count:,} images)" if count else "")
+    told += "" if of.precision == "float32" else f", asked in {of.precision},"
     return Missing(f"{told} are not recorded", remedy=f"`{shlex.join(words)}` makes them, where the images are")
 
 

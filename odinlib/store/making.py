@@ -19,6 +19,7 @@ from odinlib.store.files import FORMAT, Part, Setting, available, image_set, inp
 
 #: What makes the arrays of a slice of an artefact's images, whose number is that of their last axis.
 Compute = Callable[[nn.Module, slice], Mapping[str, np.ndarray]]
+SHARD = 250  # images of an artefact between two of which a computation can stop, at least
 LIGHT_FROM = 64  # classes
 LIGHT_LOGITS = 2000  # images
 
@@ -119,7 +120,7 @@ def make_scores_together(of: Trained, images: str, part: Part, settings: Sequenc
         return make_scores(of, "scores", images, part, [settings[0][0]], [settings[0][1]])
     found = image_set(of.profile, images, of.id_set)
     indices = part.indices(total(of, images))
-    shared = of.profile.folder / "scores" / of.key / f"{images}.npz"
+    shared = of.profile.folder / "scores" / of.key / f"{_named(of, images)}.npz"
 
     def compute(net: nn.Module, piece: slice) -> Mapping[str, np.ndarray]:
         scored, _ = odin.score_and_classify(net, found.tensor(indices[piece]), settings)
@@ -163,11 +164,17 @@ def _write(
 def _in_shards(
     of: Trained, path: Path, config: Mapping[str, Any], title: str, compute: Compute
 ) -> tuple[artefacts.Arrays, dict[str, Any]]:
-    """The arrays of an artefact, shard after shard, and their provenance. What is resumed keeps its engine."""
+    """The arrays of an artefact, shard after shard, and their provenance. What is resumed keeps its engine and kernels.
+
+    A shard has as many images as a GPU takes at a time, where that is more than usual.
+    """
     start, count = time.perf_counter(), config["drawn"]["stop"] - config["drawn"]["start"]
-    begun = artefacts.begun(path)
-    net = trained.fast_network(of, begun.get("engine") if begun else None)
-    engine = getattr(net, "engine", "plain")
+    begun = artefacts.begun(path) or {}
+    net = trained.fast_network(of, begun.get("engine"), begun.get("kernels"))
+    how = {"engine": getattr(net, "engine", "plain")}
+    if kernels := getattr(net, "kernels", None):
+        how["kernels"] = kernels
+    size = max(SHARD, getattr(net, "images_per_pass", 0))
     with tqdm(total=count, desc=title, unit="image", leave=False) as bar:
 
         def counted(piece: slice) -> Mapping[str, np.ndarray]:
@@ -175,8 +182,8 @@ def _in_shards(
             bar.update(piece.stop - bar.n)
             return held
 
-        held = artefacts.in_shards(path, {**config, "engine": engine}, count, counted)
-    return held, artefacts.provenance(seconds=time.perf_counter() - start, engine=engine)
+        held = artefacts.in_shards(path, {**config, **how}, count, counted, size=size)
+    return held, artefacts.provenance(seconds=time.perf_counter() - start, precision=of.precision, **how)
 
 
 def _config(of: Trained, images: str, part: Part, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -188,6 +195,7 @@ def _config(of: Trained, images: str, part: Part, told: Mapping[str, Any]) -> di
         "format": FORMAT,
         "network": trained.header(of),
         "set": images,
+        **({} if of.precision == "float32" else {"precision": of.precision}),
         **({"noise_seed": of.profile.seed} if images in datasets.NOISE else {}),
         "drawn": {**part.draw.as_header(), **place},
         "inputs": inputs(of, images),
@@ -199,11 +207,16 @@ def _config(of: Trained, images: str, part: Part, told: Mapping[str, Any]) -> di
 
 def _path(of: Trained, kind: str, stem: str, config: Mapping[str, Any]) -> Path:
     """Where an artefact will be: under a plain name, or, where that is taken, with the digest of its header."""
-    path = of.profile.folder / kind / of.key / f"{stem}.npz"
+    path = of.profile.folder / kind / of.key / f"{_named(of, stem)}.npz"
     with contextlib.suppress(FileNotFoundError, Refused):
         if _question(artefacts.load_header(path)) != _question(config):
-            return _beside(path, stem, config)
+            return _beside(path, _named(of, stem), config)
     return path
+
+
+def _named(of: Trained, stem: str) -> str:
+    """What a file is called; those of float32 are called as nothing but what they hold."""
+    return stem if of.precision == "float32" else f"{stem}_{of.precision}"
 
 
 def _beside(path: Path, stem: str, config: Mapping[str, Any]) -> Path:

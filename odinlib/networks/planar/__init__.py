@@ -67,7 +67,10 @@ class Planar(nn.Module):
         return _with_nan(images, torch.cat([images.new_empty(0, self.classes, dtype=torch.float32), *found]))
 
     def input_gradients(self, images: Tensor, temperatures: Sequence[float]) -> tuple[list[Tensor], Tensor]:
-        """What :func:`odinlib.odin.input_gradients` returns: a gradient for each temperature, and the logits."""
+        """What :func:`odinlib.odin.input_gradients` returns: a gradient for each temperature, and the logits.
+
+        These are in the precision of passes without gradients, as those of moved images are.
+        """
 
         def work(images: Tensor) -> tuple[Tensor, Tensor]:
             return self.exact.gradients(images, lambda logits, _: log_score_gradients(logits, temperatures))
@@ -76,8 +79,10 @@ class Planar(nn.Module):
         if not len(images):
             return [images.detach().clone() for _ in temperatures], self.logits(images, self.exact)
         found = in_parallel(work, len(images), self._centred(images))
-        gradients, logits = torch.cat([part for part, _ in found], 1), torch.cat([part for _, part in found])
-        return [_with_nan(images, gradient) for gradient in gradients], _with_nan(images, logits)
+        gradients = [_with_nan(images, gradient) for gradient in torch.cat([part for part, _ in found], 1)]
+        if self.quick is not self.exact:
+            return gradients, self.logits(images, self.quick)
+        return gradients, _with_nan(images, torch.cat([part for _, part in found]))
 
     def pull_back(self, cotangent: Tensor, images: Tensor) -> Tensor:
         """The gradient [N, C, H, W] of sum(`cotangent` [N, K] * logits) with respect to the images [N, C, H, W]."""
