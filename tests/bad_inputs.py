@@ -530,10 +530,64 @@ def files() -> Iterator[Case]:
         "no arrays": lambda a, c: a.clear(),
         "another format": lambda a, c: c.update(format=99),
     }
+    entries |= {
+        "NaN in the logits": lambda a, c: a.update(logits=a["logits"] * np.nan),
+        "logits of text": lambda a, c: a.update(logits=a["logits"].astype(str)),
+        "complex logits": lambda a, c: a.update(logits=a["logits"].astype(complex)),
+        "logits of three axes": lambda a, c: a.update(logits=a["logits"][None]),
+        "logits of one class": lambda a, c: a.update(logits=a["logits"][:1]),
+        "labels of text": lambda a, c: a.update(labels=a["labels"].astype(str)),
+        "labels of floats": lambda a, c: a.update(labels=a["labels"] + 0.5),
+        "labels of truth": lambda a, c: a.update(labels=a["labels"] > 3),
+        "labels of two axes": lambda a, c: a.update(labels=a["labels"][None].repeat(2, 0)),
+        "norms of text": lambda a, c: a.update(gradient_norms=a["gradient_norms"].astype(str)),
+        "norms that are NaN": lambda a, c: a.update(gradient_norms=a["gradient_norms"] * np.nan),
+        "a draw that is a list": lambda a, c: c.update(drawn=[1]),
+        "a draw of numbers with a point": lambda a, c: c.update(drawn={**c["drawn"], "stop": 60.5}),
+        "a draw by an unknown rule": lambda a, c: c.update(drawn={**c["drawn"], "rule": "dice"}),
+        "a draw with a seed of text": lambda a, c: c.update(drawn={**c["drawn"], "seed": "x"}),
+        "a set of a number": lambda a, c: c.update(set=3),
+        "a set that leads out": lambda a, c: c.update(set="../x"),
+        "a set with a control character": lambda a, c: c.update(set="a\x1b[31mb"),
+        "inputs of text": lambda a, c: c.update(inputs="x"),
+        "inputs of numbers": lambda a, c: c.update(inputs={"weights": 5}),
+        "a network of numbers": lambda a, c: c.update(network={"network": 1, "id_set": 2, "training": 3}),
+    }
     for what, change in entries.items():
         damage = resaved(RESPONSES, change)
         yield Case("forged headers", f"seal: {what}", SEAL, "cannot be sealed", damage)
         yield Case("forged headers", f"verify: {what}", VERIFY, "is not as it should be", resealed(damage))
+    scored = {
+        "no scores": lambda a, c: a.pop("scores"),
+        "scores of text": lambda a, c: a.update(scores=a["scores"].astype(str)),
+        "scores that are NaN": lambda a, c: a.update(scores=a["scores"] * np.nan),
+        "scores of another shape": lambda a, c: a.update(scores=a["scores"].reshape(-1)),
+        "temperatures of text": lambda a, c: c.update(temperatures=["a"] * len(c["temperatures"])),
+        "temperatures that are lists": lambda a, c: c.update(temperatures=[[1]] * len(c["temperatures"])),
+        "temperatures of a number": lambda a, c: c.update(temperatures=3),
+        "temperatures below 0": lambda a, c: c.update(temperatures=[-t for t in c["temperatures"]]),
+        "no epsilons": lambda a, c: c.update(epsilons=[]),
+        "epsilons of null": lambda a, c: c.update(epsilons=None),
+    }
+    for what, change in scored.items():
+        damage = resaved(GRID, change)
+        yield Case("forged headers", f"seal: grid with {what}", SEAL, "cannot be sealed", damage)
+        yield Case("forged headers", f"verify: grid with {what}", VERIFY, "is not as it should be", resealed(damage))
+    measured = {
+        "no distance": lambda a, c: a.clear(),
+        "a distance of text": lambda a, c: a.update(energy_squared=np.array("x")),
+        "a distance of NaN": lambda a, c: a.update(energy_squared=np.float64("nan")),
+        "a distance that is a list": lambda a, c: a.update(energy_squared=np.zeros(3)),
+        "sets of text": lambda a, c: c.update(sets="digits"),
+        "sets of one": lambda a, c: c.update(sets=["digits"]),
+        "no sets": lambda a, c: without("sets")(c),
+    }
+    for what, change in measured.items():
+        damage = resaved(DISTANCE, change)
+        yield Case("forged headers", f"seal: distance with {what}", SEAL, "cannot be sealed", damage)
+        yield Case(
+            "forged headers", f"verify: distance with {what}", VERIFY, "is not as it should be", resealed(damage)
+        )
     headers = {
         "provenance of text": lambda h: h.update(provenance="here"),
         "no provenance": without("provenance"),
