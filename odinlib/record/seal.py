@@ -237,7 +237,7 @@ def _wrong(profile: Profile, path: str, artefact: Artefact, cards: Mapping[str, 
         return
     if config["kind"] == "distance":
         if distances_of.path(profile, config) != profile.folder / path:
-            yield f"is of {' and '.join(config['sets'])}, which lie elsewhere"
+            yield f"is of {' and '.join(config['sets'])}, which would lie elsewhere"
         yield from distances_of.lacks(artefact.arrays)
         return
     key = Path(path).parent.name

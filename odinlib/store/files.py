@@ -32,7 +32,7 @@ _ARRAYS = {"responses": ("gradient_norms", "labels", "logits"), "scores": ("scor
 _FORMS = {
     **dict.fromkeys(("logits", "gradient_norms"), ("f", 2)),
     **dict.fromkeys(("u1", "u2"), ("f", 1)),
-    "scores": ("f", 3),
+    "scores": ("f", None),
     "labels": ("iu", 1),
 }
 _MOST = 10**8  # images of a set, by far
