@@ -35,9 +35,13 @@ class Program(click.Command):
         try:
             with edge():
                 _check_place()
-                return super().main(*args, **options)
+                status = super().main(*args, **{**options, "standalone_mode": False})  # or it would say "Aborted!"
+        except click.ClickException as error:
+            error.show()
+            sys.exit(error.exit_code)
         except click.exceptions.Exit as ended:
             sys.exit(ended.exit_code)
+        sys.exit(status if isinstance(status, int) else 0)
 
 
 class Command(Program):

@@ -457,7 +457,11 @@ def _is_a(hint: Any, value: Any) -> bool:
     if origin is types.UnionType:
         return any(_is_a(one, value) for one in inner)
     if origin is tuple:
-        return isinstance(value, Sequence) and not isinstance(value, str) and all(_is_a(inner[0], one) for one in value)
+        return (
+            isinstance(value, Sequence)
+            and not isinstance(value, str | bytes)
+            and all(_is_a(inner[0], one) for one in value)
+        )
     if origin is Mapping:
         return isinstance(value, Mapping) and all(_is_a(inner[0], key) and _is_a(inner[1], value[key]) for key in value)
     if origin in (int, float):

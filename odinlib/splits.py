@@ -76,8 +76,19 @@ class Draw:
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any]) -> "Draw":
-        """The draw that a header tells of; other entries of it are passed over."""
-        return cls(**{key: value for key, value in header.items() if key in cls.__dataclass_fields__})
+        """The draw that a header tells of; other entries of it are passed over.
+
+        Raises:
+            UserError: it tells of none that can be.
+        """
+        found = cls(**{key: value for key, value in header.items() if key in cls.__dataclass_fields__})
+        numbers = (found.seed, found.limit, found.limit_seed)
+        named = found.rule == "first" or (isinstance(found.name, str) and found.seed is not None)
+        if found.rule not in ("first", "random") or not named:
+            raise UserError(f"a draw is by {found.rule!r}", expected="first, or random with a seed and a name")
+        if not all(one is None or (type(one) is int and one >= 0) for one in numbers):
+            raise UserError(f"a draw has the numbers {numbers}", expected="whole ones from 0")
+        return found
 
 
 def draw(split: str, name: str, seed: int, limit: int | None = None) -> Draw:

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import io
+import itertools
 import json
 import os
 import pickle
@@ -443,6 +444,40 @@ def typed() -> Iterator[Case]:
     }
     for name, words in usage.items():
         yield Case("values", name, words, "^Error: |^Usage: ", status=2)
+    bomb = "{a: &a [l, l, l, l, l, l, l, l, l, l]" + "".join(
+        f", {b}: &{b} [{', '.join([f'*{a}'] * 10)}]" for a, b in itertools.pairwise("abcdefghi")
+    )
+    for what, value in {
+        "an alias of itself": "&a [*a]",
+        "aliases of aliases": bomb + "}",
+        "a tag of a module": "!!python/module:os",
+        "a tag of nobody": "!x [a]",
+        "a key that is a list": "{[a]: b}",
+        "a key that is a mapping": "{? {a: b} : c}",
+        "a merge of text": "{<<: a}",
+        "a set": "!!set {a, b}",
+        "binary": "!!binary aGk=",
+        "nested deeply": "[" * 5000 + "]" * 5000,
+        "a number of 10,000 digits": "[" + "9" * 10_000 + "]",
+        "a control character": "[\x1b]",
+        "two documents": "--- [a]\n--- [b]",
+        "an anchor that is not there": "[*b]",
+    }.items():
+        for field in ("networks", "ood_sets", "temperatures", "trainings"):
+            words = ("respond", "--profile", "tiny", *CHOSEN, "-p", field, value)
+            yield Case("values", f"-p {field} {what}", words, "; expected|cannot read|twice")
+    own = ("data", "prepare", "images_folder", "--name", "own", "--source", "{}/images")
+    for option, value in (
+        *(("--filter", "none-such"), ("--seed", "-1"), ("--seed", "9" * 23), ("--size", "0"), ("--size", "9999")),
+        *(("--none-such", "1"), ("--published", ""), ("--size", "x")),
+    ):
+        yield Case("values", f"prepare {option} {value[:9]}", (*own, option, value), "^Error: |^Usage: ", status=2)
+    for option, value in (("--jpeg", "0"), ("--jpeg", "101"), ("--border", "-1"), ("--decoder", "none-such")):
+        words = ("data", "prepare", "isun", "--source", "{}/images", option, value)
+        yield Case("values", f"prepare isun {option} {value}", words, "^Error: |^Usage: ", status=2)
+    for set_, options in (("isun", ("--published", "--jpeg", "75")), ("lsun-crop", ("--border", "2"))):
+        words = ("data", "prepare", set_, "--source", "{}/images", *options)
+        yield Case("values", f"prepare {set_} {' '.join(options)}", words, "released sets as they are|holds nothing")
     for at in (("0", "0.1"), ("-1", "0"), ("nan", "0"), ("1", "nan"), ("1", "-0.1"), ("inf", "0"), ("1", "inf")):
         words = ("respond", "--profile", "tiny", *CHOSEN, "--set", "strokes", "--at", *at)
         yield Case("values", f"--at {' '.join(at)}", words, "temperature|epsilon")
@@ -530,10 +565,64 @@ def files() -> Iterator[Case]:
         "no arrays": lambda a, c: a.clear(),
         "another format": lambda a, c: c.update(format=99),
     }
+    entries |= {
+        "NaN in the logits": lambda a, c: a.update(logits=a["logits"] * np.nan),
+        "logits of text": lambda a, c: a.update(logits=a["logits"].astype(str)),
+        "complex logits": lambda a, c: a.update(logits=a["logits"].astype(complex)),
+        "logits of three axes": lambda a, c: a.update(logits=a["logits"][None]),
+        "logits of one class": lambda a, c: a.update(logits=a["logits"][:1]),
+        "labels of text": lambda a, c: a.update(labels=a["labels"].astype(str)),
+        "labels of floats": lambda a, c: a.update(labels=a["labels"] + 0.5),
+        "labels of truth": lambda a, c: a.update(labels=a["labels"] > 3),
+        "labels of two axes": lambda a, c: a.update(labels=a["labels"][None].repeat(2, 0)),
+        "norms of text": lambda a, c: a.update(gradient_norms=a["gradient_norms"].astype(str)),
+        "norms that are NaN": lambda a, c: a.update(gradient_norms=a["gradient_norms"] * np.nan),
+        "a draw that is a list": lambda a, c: c.update(drawn=[1]),
+        "a draw of numbers with a point": lambda a, c: c.update(drawn={**c["drawn"], "stop": 60.5}),
+        "a draw by an unknown rule": lambda a, c: c.update(drawn={**c["drawn"], "rule": "dice"}),
+        "a draw with a seed of text": lambda a, c: c.update(drawn={**c["drawn"], "seed": "x"}),
+        "a set of a number": lambda a, c: c.update(set=3),
+        "a set that leads out": lambda a, c: c.update(set="../x"),
+        "a set with a control character": lambda a, c: c.update(set="a\x1b[31mb"),
+        "inputs of text": lambda a, c: c.update(inputs="x"),
+        "inputs of numbers": lambda a, c: c.update(inputs={"weights": 5}),
+        "a network of numbers": lambda a, c: c.update(network={"network": 1, "id_set": 2, "training": 3}),
+    }
     for what, change in entries.items():
         damage = resaved(RESPONSES, change)
         yield Case("forged headers", f"seal: {what}", SEAL, "cannot be sealed", damage)
         yield Case("forged headers", f"verify: {what}", VERIFY, "is not as it should be", resealed(damage))
+    scored = {
+        "no scores": lambda a, c: a.pop("scores"),
+        "scores of text": lambda a, c: a.update(scores=a["scores"].astype(str)),
+        "scores that are NaN": lambda a, c: a.update(scores=a["scores"] * np.nan),
+        "scores of another shape": lambda a, c: a.update(scores=a["scores"].reshape(-1)),
+        "temperatures of text": lambda a, c: c.update(temperatures=["a"] * len(c["temperatures"])),
+        "temperatures that are lists": lambda a, c: c.update(temperatures=[[1]] * len(c["temperatures"])),
+        "temperatures of a number": lambda a, c: c.update(temperatures=3),
+        "temperatures below 0": lambda a, c: c.update(temperatures=[-t for t in c["temperatures"]]),
+        "no epsilons": lambda a, c: c.update(epsilons=[]),
+        "epsilons of null": lambda a, c: c.update(epsilons=None),
+    }
+    for what, change in scored.items():
+        damage = resaved(GRID, change)
+        yield Case("forged headers", f"seal: grid with {what}", SEAL, "cannot be sealed", damage)
+        yield Case("forged headers", f"verify: grid with {what}", VERIFY, "is not as it should be", resealed(damage))
+    measured = {
+        "no distance": lambda a, c: a.clear(),
+        "a distance of text": lambda a, c: a.update(energy_squared=np.array("x")),
+        "a distance of NaN": lambda a, c: a.update(energy_squared=np.float64("nan")),
+        "a distance that is a list": lambda a, c: a.update(energy_squared=np.zeros(3)),
+        "sets of text": lambda a, c: c.update(sets="digits"),
+        "sets of one": lambda a, c: c.update(sets=["digits"]),
+        "no sets": lambda a, c: without("sets")(c),
+    }
+    for what, change in measured.items():
+        damage = resaved(DISTANCE, change)
+        yield Case("forged headers", f"seal: distance with {what}", SEAL, "cannot be sealed", damage)
+        yield Case(
+            "forged headers", f"verify: distance with {what}", VERIFY, "is not as it should be", resealed(damage)
+        )
     headers = {
         "provenance of text": lambda h: h.update(provenance="here"),
         "no provenance": without("provenance"),
@@ -876,7 +965,7 @@ def folders() -> Iterator[Case]:
         "GIF cut": (b"GIF89a\x20\0\x20\0", "cannot be read"),
         "too small": (png_bytes(8), "1 are of another size"),
     }
-    for what, (content, told) in pictures.items():
+    for what, (content, told) in {**pictures, **odd_pictures()}.items():
         yield Case("images", f"prepare: {what}", folder("{}/p"), told, write("p/a.png", content))
 
 
@@ -1126,6 +1215,36 @@ def detector(change: Callable[[dict], object]) -> Callable[[Path], None]:
         (world / "d.json").write_text(json.dumps(found))
 
     return damage
+
+
+def odd_pictures() -> dict[str, tuple[bytes, str]]:
+    """Images that are whole, and none to be resized to 32 x 32 as they are; a score of one is another matter."""
+
+    def saved(image: Image.Image, kind: str, **options: object) -> bytes:
+        held = io.BytesIO()
+        image.save(held, kind, **options)
+        return held.getvalue()
+
+    floats = Image.fromarray(np.full((40, 40), 300, np.float32))
+    nan = Image.fromarray(np.full((40, 40), np.nan, np.float32))
+    below = Image.fromarray(np.full((40, 40), -5, np.int32))
+    whole = saved(Image.new("RGB", (40, 40)), "JPEG")
+    return {
+        "TIFF of floats to 300": (saved(floats, "TIFF"), "from 300 to 300, not in"),
+        "TIFF of NaN": (saved(nan, "TIFF"), "NaN or infinite"),
+        "TIFF of numbers below 0": (saved(below, "TIFF"), "below 0|cannot be read"),
+        "JPEG cut": (whole[:-60], "cannot be read"),
+        "JPEG of 65,500 pixels a side": (
+            whole.replace(b"\0\x28\0\x28", b"\xff\xdc\xff\xdc", 1),
+            "are refused|cannot be read",
+        ),
+        "GIF of one pixel": (saved(Image.new("P", (1, 1)), "GIF"), "1 are of another size"),
+        "PDF": (saved(Image.new("RGB", (40, 40)), "PDF"), "a PDF"),
+        "ICO": (saved(Image.new("RGB", (40, 40)), "ICO"), "none of PNG"),
+        "Photoshop": (b"8BPS" + bytes(40), "a Photoshop document"),
+        "HTML": (b"<!DOCTYPE html><script>alert(1)</script>", "a web page"),
+        "a Git LFS pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+    }
 
 
 def png_of(width: int, height: int) -> bytes:

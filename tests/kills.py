@@ -276,8 +276,10 @@ def kill_once(job: Job, made: Path, folder: Path, seconds: float, draws: random.
         beside = Running(job.words, folder) if twice else None
         running = Running(job.words, folder, draws.randint(1, job.calls) if aimed else 0, by)
         if not aimed:
-            # Python itself, and not `odin`, has the first moment of a process that is started anew.
-            running.process.join(seconds * draws.uniform(0.1 * job.checkout, 1.05))
+            # Python itself, and not `odin`, has the first moment of a process.
+            while not running.said.exists() and running.process.is_alive():
+                time.sleep(0.001)
+            running.process.join(0.01 + seconds * draws.uniform(0.1 * job.checkout, 1.05))
             process = running.process.pid or 0
             for one in _with_children(process) if all_of_it and by == signal.SIGKILL else [process]:
                 with contextlib.suppress(ProcessLookupError):

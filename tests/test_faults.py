@@ -32,6 +32,48 @@ def test_what_is_killed_comes_to_the_same_bytes(tmp_path):
     assert done.returncode == 0 and "kills right" in done.stdout, done.stdout + done.stderr[-2000:]
 
 
+@pytest.mark.parametrize(
+    ("words", "streams", "status"),
+    [
+        ("data status", ">&-", 0),
+        ("data status", ">/dev/full", 1),
+        ("data status", "2>&- <&-", 0),
+        ("--help", ">/dev/full", 1),
+        ("train --help", ">/dev/full", 1),
+        ("--version", ">/dev/full", 1),
+        ("verify --profile none", ">&-", 1),
+        ("verify --profile none", ">/dev/full 2>/dev/full", 1),
+        ("data status", "| true; exit ${PIPESTATUS[0]}", 1),
+    ],
+)
+def test_streams_that_are_closed_or_full(words, streams, status):
+    command = f"{shlex.quote(sys.executable)} -m odinlib.cli {words} {streams}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    told = done.stderr.splitlines()
+    assert done.returncode == status and len(told) <= 1, done.stderr
+    assert all(line.startswith("error: ") for line in told)
+
+
+def test_a_folder_that_is_gone(tmp_path):
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = f"rmdir {shlex.quote(str(tmp_path))}; {shlex.quote(sys.executable)} -m odinlib.cli data status"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: the folder that you are in was removed; cd to another one\n")
+
+
+def test_clean_waits_for_no_pipe_and_follows_no_link(tmp_path):
+    kept = tmp_path / "kept"
+    (kept / "inner").mkdir(parents=True)
+    folder = tmp_path / "results"
+    folder.mkdir()
+    os.mkfifo(folder / ".a.npz.0.partial")
+    os.mkfifo(folder / ".a.npz.lock")
+    (folder / "a.npz.shards").symlink_to(kept)
+    (folder / ".b.npz.lock").symlink_to(kept / "inner")
+    list(artefacts.clear(folder))
+    assert (kept / "inner").is_dir() and not (folder / "a.npz.shards").is_symlink()
+
+
 # --- Two at once ------------------------------------------------------------------------------------------------------
 
 HOLDS = """

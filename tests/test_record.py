@@ -230,7 +230,7 @@ def test_what_lies_with_another_network_or_set(sealed):
     distance = sealed.folder / "distances" / "letters" / "strokes.npz"
     distance.parent.mkdir()
     shutil.copy(sealed.folder / "distances" / ID / "strokes.npz", distance)
-    assert f"distances/letters/strokes.npz lies in letters and is of {ID}" in damaged(sealed)
+    assert f"distances/letters/strokes.npz is of {ID} and strokes, which would lie elsewhere" in damaged(sealed)
 
 
 def test_an_older_format_names_the_command_that_mends_it(sealed):

@@ -249,6 +249,12 @@ def _loader() -> Any:
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         yaml_implicit_resolvers: typing.ClassVar[dict[str, Any]] = {}
 
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            event = self.peek_event()  # with aliases of aliases a short line means more than any memory holds
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "tag", None) is not None:
+                raise yaml.YAMLError("aliases and tags are not for a command line")
+            return super().compose_node(parent, index)
+
     kinds: dict[str, tuple[str, Callable[[str], Any]]] = {
         "null": (r"None|null", lambda text: None),
         "bool": (r"True|False|true|false", lambda text: text.lower() == "true"),

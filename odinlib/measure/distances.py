@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,9 +119,8 @@ def _recorded(profile: Profile, where: Path, config: Mapping[str, Any]) -> artef
     """The numbers of a distance; None where they are not there, or are damaged and will be made anew."""
     try:
         held = artefacts.load(where, config, profile.sealed(where)).arrays
-        for name in Distance.__dataclass_fields__:
-            if name not in held or held[name].size != 1:
-                raise artefacts.Refused(f"{where} has no {name}", remedy="delete it and run again")
+        for problem in lacks(held):
+            raise artefacts.Refused(f"{where} {problem}", remedy="delete it and run again")
         return {name: held[name] for name in Distance.__dataclass_fields__}
     except FileNotFoundError:
         return None
@@ -129,6 +128,14 @@ def _recorded(profile: Profile, where: Path, config: Mapping[str, Any]) -> artef
         if not profile.compute:
             raise
         return None
+
+
+def lacks(held: artefacts.Arrays) -> Iterator[str]:
+    """What the arrays of a distance lack, in words: each is one finite number."""
+    for name in Distance.__dataclass_fields__:
+        found = held.get(name)
+        if found is None or found.size != 1 or found.dtype.kind not in "fiu" or not np.isfinite(found).all():
+            yield f"has no {name}"
 
 
 def is_recorded(profile: Profile, id_set: str, ood_set: str) -> bool:

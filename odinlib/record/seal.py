@@ -23,7 +23,7 @@ import pandas as pd
 from odinlib import artefacts, errors, experiments, store
 from odinlib.artefacts import MANIFEST, Artefact
 from odinlib.errors import Missing, UserError
-from odinlib.measure.distances import distance
+from odinlib.measure import distances as distances_of
 from odinlib.networks import weights
 from odinlib.profiles import Profile
 from odinlib.store.files import check_header, contradictions
@@ -47,7 +47,7 @@ def detections(profile: Profile) -> pd.DataFrame:
 def distances(profile: Profile) -> pd.DataFrame:
     """Appendix G: MMD, energy distance and their tests for every recorded pair of sets."""
     pairs = [(id_set, ood_set) for id_set in profile.id_sets for ood_set in profile.ood_sets[id_set]]
-    found = experiments.gather(lambda *pair: distance(profile, *pair), pairs)
+    found = experiments.gather(lambda *pair: distances_of.distance(profile, *pair), pairs)
     keys = ("id_set", "ood_set")
     rows = [{**dict(zip(keys, pair, strict=True)), **dataclasses.asdict(value)} for pair, value in found.items()]
     return pd.DataFrame(rows)
@@ -208,7 +208,7 @@ def _artefact_problems(profile: Profile, named: set[str]) -> Iterator[str]:
                 found = artefacts.load(file)
                 if found.config.get("format") == store.FORMAT and found.config.get("kind") != "distance":
                     check_header(file, found.config)
-                for problem in _wrong(path, found, cards):
+                for problem in _wrong(profile, path, found, cards):
                     yield f"{path} {problem}"
             elif file.suffix == ".safetensors":
                 weights.load_weights(file)
@@ -229,20 +229,23 @@ def _cards(folder: Path) -> dict[str, str]:
     return found
 
 
-def _wrong(path: str, artefact: Artefact, cards: Mapping[str, str]) -> Iterator[str]:
+def _wrong(profile: Profile, path: str, artefact: Artefact, cards: Mapping[str, str]) -> Iterator[str]:
     """What contradicts itself in an artefact that is whole: its place, its weights, how many images it has."""
     config = artefact.config
     if config.get("format") != store.FORMAT:
         yield f"is of format {config.get('format')}; `odin record migrate` makes {store.FORMAT} of it"
         return
     if config["kind"] == "distance":
-        if Path(path).parent.name != config["sets"][0]:
-            yield f"lies in {Path(path).parent.name} and is of {config['sets'][0]}"
+        if distances_of.path(profile, config) != profile.folder / path:
+            yield f"is of {' and '.join(config['sets'])}, which would lie elsewhere"
+        yield from distances_of.lacks(artefact.arrays)
         return
     key = Path(path).parent.name
     network = config["network"]
     if key != f"{network['network']}_{network['id_set']}_{network['training']}":
         yield f"lies in {key} and is of {network['network']} on {network['id_set']} ({network['training']})"
+    if not Path(path).name.startswith(config["set"]):
+        yield f"is of the set {config['set']}"
     own = config["inputs"].get("weights")
     if own and own != cards.get(key, own):
         yield f"was made with other weights than those of networks/{key}.json"
@@ -255,8 +258,10 @@ def _table_problems(profile: Profile, sound: bool) -> Iterator[str]:
         path = profile.folder / "tables" / f"{name}.csv"
         try:
             frame = measure(profile)
-        except artefacts.Refused as error:
-            if sound:
+        except Exception as error:
+            if sound and not isinstance(error, UserError):
+                raise
+            if sound:  # of artefacts that are wrong, which were named, nothing need follow
                 yield f"tables/{name}.csv cannot be computed again: {error}"
             continue
         if not frame.empty and not path.with_suffix(".json").exists():

@@ -16,7 +16,7 @@ import numpy as np
 from odinlib import artefacts, datasets, devices, profiles, splits, trained
 from odinlib.artefacts import Refused
 from odinlib.datasets import ImageSet
-from odinlib.errors import Missing, UserError, check_choice, reading
+from odinlib.errors import Missing, UserError, check_choice, check_number, reading
 from odinlib.networks import weights
 from odinlib.profiles import Profile, Trained
 from odinlib.splits import Draw
@@ -28,6 +28,13 @@ FORMAT = 2
 SCORES = ("scores", "curves", "grids", "responses")
 #: The arrays without which the questions to a file of this kind have no answer.
 _ARRAYS = {"responses": ("gradient_norms", "labels", "logits"), "scores": ("scores",)}
+#: The kinds of numbers of an array, by NumPy's letters, and its axes.
+_FORMS = {
+    **dict.fromkeys(("logits", "gradient_norms"), ("f", 2)),
+    **dict.fromkeys(("u1", "u2"), ("f", 1)),
+    "scores": ("f", None),
+    "labels": ("iu", 1),
+}
 _MOST = 10**8  # images of a set, by far
 NOISE_IMAGES = 10_000  # of each noise set, as in the paper; one may ask for fewer, or for more
 
@@ -210,11 +217,15 @@ def check_header(path: Path, header: Mapping[str, Any]) -> None:
     with reading(path, "delete it and run again", Refused):
         drawn = header["drawn"]
         Draw.from_header(drawn)
-        if not 0 <= drawn["start"] <= drawn["stop"] <= drawn["of"] <= _MOST:
+        places = [drawn["start"], drawn["stop"], drawn["of"]]
+        if not all(type(one) is int for one in places) or not 0 <= places[0] <= places[1] <= places[2] <= _MOST:
             raise ValueError(f"it has images {drawn['start']} to {drawn['stop']} of {drawn['of']}")
         check_choice("precision", header.get("precision", "float32"), devices.PRECISIONS)
         if not isinstance(header["set"], str) or not isinstance(header["inputs"], dict):
             raise TypeError("its header is not of the form that is written here")
+        for axis, least in (("temperatures", 1e-9), ("epsilons", 0)):
+            for value in header.get(axis, ()):
+                check_number(axis, value, at_least=least)
         if header["kind"] not in _ARRAYS:
             raise ValueError(f"it is of the kind {header['kind']!r}")
         if header["kind"] == "scores" and not (header["temperatures"] and header["epsilons"]):
@@ -287,6 +298,14 @@ def _arrays(path: Path, state: tuple[int, int, int], sealed: str | None) -> arte
 def contradictions(artefact: artefacts.Artefact) -> Iterator[str]:
     """What the arrays of responses or scores have otherwise than their header tells, in words."""
     config = artefact.config
+    for name, array in artefact.arrays.items():
+        kinds, axes = _FORMS.get(name, ("fiu", None))
+        if array.dtype.kind not in kinds or axes not in (None, array.ndim) or (name == "logits" and len(array) < 2):
+            yield f"holds {name} of shape {array.shape} and type {array.dtype}"
+            return
+        if array.dtype.kind == "f" and (np.isnan(array).any() or np.isposinf(array).any()):
+            yield f"holds {name} that are NaN or infinite"
+            return
     if lacking := [name for name in _ARRAYS[config["kind"]] if name not in artefact.arrays]:
         yield f"lacks {', '.join(lacking)}"
         return
