@@ -29,8 +29,8 @@ It still counts through the caches, and more for whoever moves more memory: on a
 def write(results: Path) -> str:
     """Write README.md beside the folder of results, and return its text."""
     runs = {path.stem: json.loads(path.read_text()) for path in sorted(results.glob("*.json"))}
-    on_gpu = any(run["times"]["device"] != "cpu" for run in runs.values() if "times" in run)
-    cuda = "" if on_gpu else "The same command runs on CUDA; that has not been recorded yet.\n"
+    on_gpu = any(run["gpu"]["card"] for run in runs.values() if "gpu" in run)
+    cuda = "" if on_gpu else "With CUDA the same command measures the card; that has not been recorded yet.\n"
     parts = [HEAD.format(settings=SETTINGS, cuda=cuda)]
     for name, run in runs.items():
         parts.append(f"## {name}\n")
@@ -191,6 +191,34 @@ def whole_pair(run: dict[str, Any]) -> str:
     )
 
 
+def on_the_card(run: dict[str, Any]) -> str:
+    """Of each network and way images a second, and what the forward passes and the training reach of the card's rates.
+
+    Shares are of the rate of large matrix products in that precision, and of that of a copy, as if each layer read its
+    maps from memory and wrote them there.
+    """
+    found = run["gpu"]
+    rates = ", ".join(f"{rate / 1e12:.3g} in {name}" for name, rate in found["rates"].items())
+    lines = [
+        f"**{found['card'] or 'The CPU, to try the program'}** (PyTorch {found['provenance']['torch']}, commit "
+        f"{found['provenance']['commit']}, {found['provenance']['date']}; {found['seconds']:.0f} s). Square products: "
+        f"{rates} TFLOP/s; a copy: {found['copy'] / 1e9:.3g} GB/s.",
+        "",
+        "| network | way | precision | pass | images together | images a second | of the matrix rate | of the copy |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        speed = 1e3 / row["milliseconds"]
+        cells = [row["network"], row["way"], row["precision"], row["pass"], f"{row['images']:,}", f"{speed:,.4g}"]
+        shares = ["–", "–"]
+        if row["pass"] in ("forward", "training step"):
+            rate = found["rates"][row["precision"]]
+            shares = [f"{speed * row['operations'] / rate:.0%}", f"{speed * row['bytes'] / found['copy']:.0%}"]
+        lines.append("| " + " | ".join(cells + shares) + " |")
+    lines += ["", *([f"Left out: {'; '.join(found['left_out'])}.", ""] if found["left_out"] else [])]
+    return "\n".join(lines)
+
+
 def told(provenance: dict[str, Any]) -> str:
     return (
         f"{provenance['hardware']}, {provenance['threads']} threads, PyTorch {provenance['torch']}, commit "
@@ -210,4 +238,5 @@ SECTIONS = {
     "measures": measures,
     "precision": precision,
     "whole_pair": whole_pair,
+    "gpu": on_the_card,
 }

@@ -3,8 +3,9 @@
     python benchmarks/run.py                          random weights, no data: the table of times and memory
     python benchmarks/run.py --weights FILE --data    trained weights, and what bfloat16 changes on real images
 
-It writes `benchmarks/results/<name>.json` and, from what lies there, `benchmarks/README.md`. pytorch-ood takes part
-where it is installed (`pip install --no-deps pytorch-ood==0.4.0`).
+On a machine with CUDA it measures the paper's three networks on the card instead, in at most three minutes; `--only`
+chooses otherwise. It writes `benchmarks/results/<name>.json` and, from what lies there, `benchmarks/README.md`.
+pytorch-ood takes part where it is installed (`pip install --no-deps pytorch-ood==0.4.0`).
 """
 
 import argparse
@@ -12,6 +13,7 @@ import importlib.metadata
 import json
 from pathlib import Path
 
+import gpu
 import passes
 import precision
 import protocol
@@ -31,7 +33,7 @@ OOD_SETS = ["tinyimagenet-crop-drawn", "tinyimagenet-resize-nearest"]
 
 def main(words: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", default="cpu", help="of the file of results")
+    parser.add_argument("--name", help="of the file of results; none: cpu, or the card's")
     parser.add_argument("--weights", help="a .safetensors file of this library's, or a checkpoint; none: random ones")
     parser.add_argument("--network", default="densenet-bc-100-12", help="what a checkpoint holds, or random weights")
     parser.add_argument("--classes", type=int, default=10, help="likewise")
@@ -43,7 +45,12 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=1000, help="images of each set in that comparison")
     parser.add_argument("--pair", choices=("float32", "bfloat16"), help="also run one whole pair of Table 2, in this")
     parser.add_argument("--scores", type=int, default=10000, help="of each kind and setting, for the measures")
-    parts = ("times", "engines", "memory", "measures", "precision", "pair")
+    parser.add_argument("--networks", nargs="+", help="measured on the card, in place of the paper's three")
+    parser.add_argument("--images", type=int, help="of a pass on the card")
+    parser.add_argument(
+        "--limit", type=float, default=gpu.LIMIT, help="seconds after which nothing more is begun there"
+    )
+    parts = ("times", "engines", "memory", "measures", "precision", "pair", "gpu")
     parser.add_argument("--only", action="append", choices=parts, help="this (and what else), kept with the others")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
@@ -53,11 +60,13 @@ def main(words: list[str] | None = None) -> None:
         print(sweep.peak(arguments.memory, arguments))
         return
 
-    path = arguments.results / f"{arguments.name}.json"
+    on_card = torch.device(arguments.device).type == "cuda"
+    card = torch.cuda.get_device_name().lower().replace(" ", "-") if on_card else "cpu"
+    path = arguments.results / f"{arguments.name or card}.json"
     found = json.loads(path.read_text()) if arguments.only and path.exists() else {}
 
     def wanted(part: str) -> bool:
-        return not arguments.only or part in arguments.only
+        return part in arguments.only if arguments.only else (part == "gpu") == on_card
 
     stamp = artefacts.provenance(
         threads=arguments.threads,
@@ -66,6 +75,8 @@ def main(words: list[str] | None = None) -> None:
         engine=engines.in_use(),
         versions={name: importlib.metadata.version(name) for name in ("numpy", "scikit-learn")},
     )
+    if wanted("gpu"):
+        found["gpu"] = {**gpu.measure(arguments), "provenance": stamp}
     if wanted("times"):
         times = sweep.measure(arguments)
         found["times"] = {**times, "pair": protocol.estimate(times["contestants"]), "provenance": stamp}

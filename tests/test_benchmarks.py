@@ -31,3 +31,30 @@ def test_the_readme_is_made_from_the_records(tmp_path):
     code = "import sys, pathlib, report; report.write(pathlib.Path(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "results")], cwd=FOLDER, check=True)
     assert (tmp_path / "README.md").read_text() == (FOLDER / "README.md").read_text()
+
+
+def test_what_is_measured_on_a_gpu_can_be_measured(tmp_path):
+    """The whole program on the CPU, so that it does not fail for the first time where minutes are lent."""
+    words = "--only gpu --device cpu --threads 1 --networks densenet-bc-10-4 wrn-10-1 --images 2 --name card"
+    command = [sys.executable, str(FOLDER / "run.py"), *shlex.split(words), "--results", str(tmp_path / "results")]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    found = json.loads((tmp_path / "results" / "card.json").read_text())["gpu"]
+    assert found["card"] is None and not found["left_out"]
+    rows = {(row["network"], row["way"], row["precision"], row["pass"]): row for row in found["rows"]}
+    for network in ("densenet-bc-10-4", "wrn-10-1"):
+        for precision in ("float32", "tf32", "float16"):
+            for done in ("forward", "one setting", "gradients", "grid"):
+                assert rows[network, "library", precision, done]["milliseconds"] > 0
+        grid, forward = (rows[network, "plain module", "tf32", done] for done in ("grid", "forward"))
+        assert grid["milliseconds"] > 200 * forward["milliseconds"]
+        assert {precision for name, way, precision, _ in rows if (name, way) == (network, "training")} == {
+            "float32",
+            "tf32",
+            "bfloat16",
+        }
+    assert rows["wrn-10-1", "library", "float32", "forward"]["operations"] > 1e7
+    assert "| wrn-10-1 | library | float16 | grid |" in (tmp_path / "README.md").read_text()
+    command += ["--limit", "0"]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    found = json.loads((tmp_path / "results" / "card.json").read_text())["gpu"]
+    assert not found["rows"] and "Left out: library in float32" in (tmp_path / "README.md").read_text()

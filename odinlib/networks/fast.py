@@ -163,6 +163,9 @@ class OnGpu(nn.Module):
 class Frozen(nn.Module):
     """A copy of any network with channels last, without gradients of weights, and with batch norms folded if it can.
 
+    On a CPU a Wide ResNet's convolutions are nearly all of its time, at nearly the rate of large matrix products: with
+    every batch norm folded and each convolution joined with what follows it, a pass took as long, within a few percent.
+
     Args:
         network: images [N, C, H, W] to logits [N, K].
         dtype: of passes without gradients.
