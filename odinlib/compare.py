@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -15,9 +15,9 @@ from odinlib.names import asked_in, listed, network_title
 from odinlib.profiles import Profile, Trained
 
 #: How far, in percentage points, a number may lie from the printed one to be called near. The detection error moves
-#: half as far as the FPR, by its definition; areas move less, where networks differ as two trainings of one do.
-NEAR = {"fpr": 2.0, "detection_error": 1.0, "auroc": 0.5, "aupr_in": 0.5, "aupr_out": 0.5}
-_ACCURATE = 0.3  # points of test accuracy that two trainings by one recipe differ by
+#: half as far as the FPR, by its definition; areas and test errors move less, where networks differ as two trainings of
+#: one do.
+NEAR = {"fpr": 2.0, "detection_error": 1.0, "auroc": 0.5, "aupr_in": 0.5, "aupr_out": 0.5, "test_error": 0.3}
 _PRINTED = {"stated": "odin"}  # one number is printed for ODIN, whatever setting ours was measured at
 _MEASURED = (
     *("network", "id_set", "ood_set", "method", "metric", "value", "low", "high"),
@@ -40,6 +40,28 @@ def verdict(ours: float, low: float, high: float, printed: str, metric: str = "f
     if low - rounding <= value <= high + rounding:
         return "reproduced"
     return "near" if abs(ours - value) <= NEAR[metric] else "differs"
+
+
+def verdict_alone(ours: float, printed: str, metric: str) -> str:
+    """How a value without an interval stands to the printed one: the same to its printed digits, near, or neither.
+
+    >>> verdict_alone(4.806, "4.81", "test_error"), verdict_alone(12.0, "10.6", "fpr")
+    ('reproduced', 'near')
+    """
+    return verdict(ours, ours, ours, printed, metric)
+
+
+def verdict_on_setting(ours: float, printed: str, grid: Sequence[float]) -> str:
+    """How a chosen temperature or epsilon stands to the printed one: the same, its neighbour on the grid, or another.
+
+    >>> [verdict_on_setting(ours, "100", (1, 10, 100, 1000)) for ours in (100, 1000, 1)]
+    ['reproduced', 'near', 'differs']
+    """
+    value = float(printed)
+    if math.isclose(ours, value):
+        return "reproduced"
+    between = [step for step in grid if min(ours, value) < step < max(ours, value) and not math.isclose(step, value)]
+    return "differs" if [step for step in between if not math.isclose(step, ours)] else "near"
 
 
 def whole_interval(
@@ -171,7 +193,7 @@ def _weights(of: Trained) -> tuple[str, bool]:
         if ours is not None and printed is not None:
             whose += f", test accuracy {100 * ours:.2f} % (the paper's: {printed:.2f} %){asked_in(of.precision)}"
             alike = not by_another_recipe(of.training) and of.precision == "float32"
-            return whose, alike and abs(100 * ours - printed) <= _ACCURATE
+            return whose, alike and abs(100 * ours - printed) <= NEAR["test_error"]
     return whose + asked_in(of.precision), False
 
 

@@ -19,7 +19,13 @@ from pandas.io.formats.style import Styler
 from torch import Tensor
 
 from odinlib import datasets, experiments, metrics, reference, trained
-from odinlib.compare import by_another_recipe, is_the_papers, printed_accuracy
+from odinlib.compare import (
+    by_another_recipe,
+    is_the_papers,
+    printed_accuracy,
+    verdict_alone,
+    verdict_on_setting,
+)
 from odinlib.errors import Missing
 from odinlib.measure import scorecard
 from odinlib.names import METHOD_TITLES, METRIC_TITLES, asked_in, listed, network_title
@@ -249,12 +255,15 @@ def error_table(profile: Profile) -> Styler:
             printed = reference.lookup(
                 profile.paper_name(name), profile.paper_name(id_set), None, None, "test_error", table=1
             )
+            same, judged = is_the_papers(profile, name, id_set), ""
             try:
-                ours = f"{100 * experiments.test_error(profile.trained(name, id_set)):.2f}"
+                error = 100 * experiments.test_error(profile.trained(name, id_set))
+                ours = f"{error:.2f}"
+                judged = _judged(verdict_alone(error, printed, "test_error")) if same and printed else ""
             except Missing:
                 ours = NOT_RECORDED
-            same = is_the_papers(profile, name, id_set)
-            cells[datasets.title(id_set)] = f"{ours}<br>{_small(_paper_says(profile, printed, same, name, id_set))}"
+            told = _small(_paper_says(profile, printed, same, name, id_set))
+            cells[datasets.title(id_set)] = f"{ours}<br>{told}{judged}"
         rows[network_title(name)] = cells
     return plain(pd.DataFrame(rows).T.rename_axis("Network"))
 
@@ -398,13 +407,17 @@ def setting_table(profile: Profile, name: str, parameter: str) -> Styler:
         for ood_set in profile.ood_sets[id_set]:
             key = (profile.paper_name(name), profile.paper_name(id_set), profile.paper_name(ood_set))
             printed = reference.lookup(*key, "odin", parameter)
+            judged = ""
             try:
-                ours = f"{getattr(experiments.tune(profile.trained(name, id_set), ood_set), parameter):g}"
+                chosen = getattr(experiments.tune(profile.trained(name, id_set), ood_set), parameter)
+                ours = f"{chosen:g}"
+                if printed and is_the_papers(profile, name, id_set, ood_set):
+                    judged = _judged(verdict_on_setting(chosen, printed, getattr(profile, f"{parameter}s")))
             except Missing:
                 if key[2] != ood_set and key[2] in profile.ood_sets[id_set]:
                     continue  # nothing of a stand-in: the paper's number stands in the line of the set itself
                 ours = NOT_RECORDED
-            cell = f"{ours}<br>{_small(f'paper {printed}' if printed else 'not in the paper')}"
+            cell = f"{ours}<br>{_small(f'paper {printed}' if printed else 'not in the paper')}{judged}"
             rows.setdefault(datasets.title(ood_set), {})[datasets.title(id_set)] = cell
     return plain(pd.DataFrame(rows).T.fillna("–").rename_axis("Out-of-distribution set"))
 
@@ -436,7 +449,14 @@ def transfer_table(profile: Profile, name: str, compared: pd.DataFrame) -> Style
             for method in ("baseline", "odin")
         ]
         told = f"paper {printed[0]} / {printed[1]}" if printed[0] else "not in the paper"
-        cell = f"{row['baseline']:.1f} / {row['odin']:.1f}<br>{_small(told)}"
+        judged = ""
+        if all(printed) and is_the_papers(profile, name, row["id_set"], row["ood_set"], row["tuning_set"]):
+            found = [
+                verdict_alone(row[method], str(number), "fpr")
+                for method, number in zip(("baseline", "odin"), printed, strict=True)
+            ]
+            judged = _judged(*dict.fromkeys(found))
+        cell = f"{row['baseline']:.1f} / {row['odin']:.1f}<br>{_small(told)}{judged}"
         rows.setdefault(datasets.title(row["ood_set"]), {})[datasets.title(row["tuning_set"])] = cell
     return plain(pd.DataFrame(rows).T.rename_axis("Test set"))
 
@@ -517,6 +537,11 @@ def _jobs(profile: Profile) -> list[tuple[str, str]]:
     """Every network of the run, and what it is trained on."""
     jobs = [(name, id_set) for name in profile.networks for id_set in profile.id_sets]
     return [*jobs, (profile.grey_network, profile.grey_id_set)]
+
+
+def _judged(*verdicts: str) -> str:
+    """Verdicts below a cell's numbers, mark and text."""
+    return "".join(f"<br>{_small(marked(one))}" for one in verdicts)
 
 
 def _paper_says(profile: Profile, printed: str | None, same: bool, *names: str) -> str:

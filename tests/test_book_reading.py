@@ -172,6 +172,24 @@ def test_results_stand_before_code(visit):
     assert sorted(tops)[len(tops) // 2] < 1800
 
 
+def test_icons_that_are_shown_have_their_glyphs(visit, book):
+    """The icons' font is cut to those in use."""
+    fonttools = pytest.importorskip("fontTools.ttLib")
+    font = fonttools.TTFont(book / "_static/vendor/fontawesome/webfonts/fa-solid-900.woff2")
+    shown = visit("notebooks/04-experiments").evaluate(
+        "[...document.querySelectorAll('.fa-solid, .fas')].map(one => getComputedStyle(one, '::before').content)"
+    )
+    marks = {ord(mark.strip('"')) for mark in shown if len(mark.strip('"')) == 1}
+    assert len(marks) > 4 and marks <= set(font.getBestCmap())
+
+
+def test_a_captioned_table_leads_to_its_code_its_numbers_and_its_run(visit):
+    tab = visit("notebooks/04-experiments")
+    links = tab.locator("figure#table-2 figcaption a").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+    assert any(link.endswith("library.html#odinlib.tables.detection_table") for link in links)
+    assert any(link.endswith("table-2.csv") for link in links) and "#made-04-experiments" in links
+
+
 def test_record_and_live_lead_to_each_other(visit):
     tab = visit("notebooks/02-problem-statement")
     tab.locator(".switch a").click()
@@ -201,8 +219,8 @@ def test_a_page_is_light(visit, book, name):
     tab.evaluate("window.MathJax?.startup?.promise")
     tab.wait_for_timeout(300)
     files = [Path(url.removeprefix("file://")) for url in seen if url.startswith("file://")]
-    assert len(files) <= 30
-    assert sum(file.stat().st_size for file in files) < 3e6
+    assert len(files) <= 25
+    assert sum(file.stat().st_size for file in files) < 2e6
 
 
 # --- Accessibility ----------------------------------------------------------------------------------------------------
@@ -269,7 +287,9 @@ def test_the_explorers_numbers_are_those_of_metrics(visit):
     assert sets
     turn = "(knob, to) => { knob.value = to; knob.dispatchEvent(new Event('input', {bubbles: true})); }"
     for place, name in enumerate(sets):
+        title = box.locator(f"select[name=set] option[value='{name}']").inner_text()
         box.locator("select[name=set]").select_option(name)
+        box.locator(".said", has_text=f"of {title}.").wait_for()  # its scores are fetched when it is chosen
         outside = experiments.grid(of, name)
         for t, e in ((0, 0), (len(run.temperatures) - 1, 3 + place % 3)):
             for knob, value in (("t", t), ("e", e)):

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from odinlib.book import layout
+from odinlib.book import folding, layout
 
 PROSE = """# Section 9: A page
 
@@ -116,6 +116,24 @@ def test_the_pages_of_each_kind_of_book(checkout):
     paper = ["build/pages/paper/A.ipynb", "build/pages/paper/B.ipynb", "build/pages/any/audit.ipynb"]
     assert layout.pages("record", names) == paper
     assert layout.pages("both", names) == [*paper, "build/pages/demo/A.ipynb", "build/pages/demo/B.ipynb"]
+
+
+def test_what_a_page_finds_stands_at_its_top():
+    cells = page(True)["cells"]
+    opening = {"cell_type": "code", "metadata": {}, "source": "run = page.begin()", "outputs": []}
+    told = {
+        "data": {"text/markdown": "It is $T$ = 75. Not more than 0.5 % pass. And so on."},
+        "output_type": "display_data",
+    }
+    result = {**opening, "source": "page.tell(x)", "metadata": {"odin": {"finding": "figure-5"}}, "outputs": [told]}
+    found = {"cells": [cells[0], opening, *cells[1:], result]}
+    folding.lift_finding(found, "live-")
+    line = found["cells"][2]["source"]
+    assert "It is $T$ = 75. Not more than 0.5 % pass. [Where it stands](#live-figure-5)." in line
+    told["data"]["text/markdown"] = "*Not recorded.*"
+    found["cells"].pop(2)
+    folding.lift_finding(found)
+    assert len(found["cells"]) == 5, "what is not there is not found"
 
 
 def test_how_to_open_a_page_elsewhere_is_told_as_soon_as_the_repository_has_an_address(checkout):

@@ -87,6 +87,11 @@ def test_the_error_table_holds_table_1(monkeypatch):
     for printed in ("4.81", "22.37", "3.71", "19.86"):
         assert f"paper {printed}<" in shown
     assert shown.count("5.12") == 2 and shown.count("not recorded") == 2
+    assert shown.count("✗ differs") == 2, "each of ours says how it stands to the printed one"
+    monkeypatch.setattr(experiments, "test_error", lambda of: 0.0481 if of.id_set == "cifar10" else 0.222)
+    shown = html(tables.error_table(PAPER))
+    assert "✓ reproduced" in shown and "≈ near" in shown
+    assert not any(word in html(tables.error_table(DEMO)) for word in ("reproduced", "near", "differs"))
     assert "paper 4.81 (densenet-bc-100-12, cifar10)" in html(tables.error_table(DEMO))
 
 
@@ -108,6 +113,8 @@ def test_setting_tables_hold_tables_4_to_9(monkeypatch):
             for printed in cells.printed:
                 assert f"paper {printed}<" in shown
             assert ("0.0022<" if parameter == "epsilon" else "500<") in shown
+            judged = sum(shown.count(f"<small>{tables.marked(one)}") for one in ("reproduced", "near", "differs"))
+            assert judged == len(cells), "each printed setting has a verdict below it"
 
     def untold(*_):
         raise Missing("no grid")
@@ -128,6 +135,7 @@ def test_transfer_tables_hold_tables_10_and_11(name, number):
         own = cells[(cells.ood_set == pair.ood_set) & (cells.tuning_set == pair.tuning_set)].set_index("method").printed
         assert f"paper {own['baseline']} / {own['odin']}" in shown
     assert shown.count("12.3 / 6.0") == len(pairs)
+    assert shown.count("✗ differs") + shown.count("≈ near") >= len(pairs)
 
 
 def test_the_recipe_table_tells_origin_and_training(monkeypatch):

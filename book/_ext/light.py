@@ -30,7 +30,7 @@ SCRIPTS = (
     *(r"copybutton\.js", r"terms\.js", r"scripts/sphinx-book-theme\.js"),
 )
 ICONS = "vendor/fontawesome/webfonts/fa-solid-900.woff2"
-_ICON = re.compile(r"\.(fa-[\w-]+)\s*\{\s*--fa:\s*\"\\([0-9a-f]+)")
+_ICON = re.compile(r'((?:\.fa-[\w-]+:before,?)+)\{content:"\\([0-9a-f]+)"')
 _NAME = re.compile(r"[.#]((?:[\w-]|\\.)+)")
 _WITHIN = re.compile(r":[\w-]+\((?:[^()]|\([^()]*\))*\)")
 
@@ -66,7 +66,7 @@ def copy_mathjax(target: Path) -> None:
 def cut_icons(static: Path, words: set[str]) -> None:
     """Cut the icons' font to the icons that a page or a script names."""
     css = (static / "styles" / "pydata-sphinx-theme.css").read_text(encoding="utf-8")
-    shown = [int(place, 16) for name, place in _ICON.findall(css) if name in words]
+    shown = [int(place, 16) for names, place in _ICON.findall(css) if set(re.findall(r"fa-[\w-]+", names)) & words]
     options = subset.Options(flavor="woff2", layout_features=[], drop_tables=["FFTM"])
     font = subset.load_font(str(static / ICONS), options)
     cutter = subset.Subsetter(options)

@@ -145,12 +145,15 @@ def finish(
     folding.lift_finding(page, prefix)
     folding.gather_missing(page, f"{prefix}missing-{name.lower()}", "../notebooks/coverage.ipynb")
     cells = []
+    known = library.imported("\n".join("".join(one["source"]) for one in page["cells"] if _is_code(one)))
     for cell in page["cells"]:
         figure = cell["metadata"].get("mystnb", {}).get("figure")
         if figure:
-            numbers = f"{{download}}`numbers (CSV) <../data/{figure['name']}.csv>`, "
-            told = numbers if any(output.get("data", {}).get("text/csv") for output in cell["outputs"]) else ""
-            figure["caption"] += f" *{told}[run](#{made})*" if told else f" *[run](#{made})*"
+            code = library.maker("".join(cell["source"]), known)
+            links = [f"{{py:obj}}`code <{code}>`"] * (code is not None)
+            if any(output.get("data", {}).get("text/csv") for output in cell["outputs"]):
+                links.append(f"{{download}}`numbers (CSV) <../data/{figure['name']}.csv>`")
+            figure["caption"] += f" *{' · '.join([*links, f'[run](#{made})'])}*"
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             data.pop("text/csv", None)
@@ -190,6 +193,12 @@ The rocket at the page's top opens it on Binder, ready to run, or on Colab, wher
 %cd odin
 ```
 """
+
+
+def _is_code(cell: dict[str, Any]) -> bool:
+    return bool(cell["cell_type"] == "code") and not "".join(cell["source"]).lstrip().startswith(("!", "%"))
+
+
 EXPLORER_LINE = "The [explorer](../pages/explorer.md) has it larger, with the ROC curve and the counts of images.\n"
 
 

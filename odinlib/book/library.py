@@ -1,8 +1,10 @@
 """The page *Library*: what every public function takes, gives and raises, by wing, from the docstrings themselves."""
 
 import ast
+import functools
+import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -51,11 +53,12 @@ def modules(name: str) -> Iterator[str]:
             yield ".".join(["odinlib", *(part for part in parts if part != "__init__")])
 
 
+@functools.cache
 def public(module: str) -> list[str]:
     """The public functions and classes that a module defines itself and describes, in their order.
 
-    >>> public("odinlib.compare")
-    ['verdict', 'whole_interval', 'is_the_papers', 'comparison', 'by_another_recipe', 'printed_accuracy', 'causes']
+    >>> public("odinlib.compare")[0]
+    'verdict'
     """
     path = _PACKAGE.joinpath(*module.split(".")[1:])
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
@@ -67,6 +70,50 @@ def public(module: str) -> list[str]:
         and not node.name.startswith("_")
         and ast.get_docstring(node) is not None
     ]
+
+
+def maker(source: str, names: Mapping[str, str]) -> str | None:
+    """The documented function that makes what a cell shows: of those that it calls, a table's or figure's first.
+
+    Args:
+        source: of the cell.
+        names: of `imported`.
+
+    Returns:
+        Such as `odinlib.tables.detection_table`; None if the cell calls none.
+
+    >>> maker("tables.plain(odin.perturb(x, g, 1))", imported("from odinlib import odin, tables"))
+    'odinlib.odin.perturb'
+    """
+    called = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in names:
+            found = getattr(importlib.import_module(names[node.value.id]), node.attr, None)
+            module, name = getattr(found, "__module__", None) or "", getattr(found, "__name__", "")
+            if module.startswith("odinlib.") and name in public(module) and name != "plain":
+                called.append(f"{module}.{name}")
+    shown = [name for name in called if name.startswith(("odinlib.tables.", "odinlib.figures."))]
+    return next(iter([*shown, *called]), None)
+
+
+def imported(source: str) -> dict[str, str]:
+    """The modules of the package that a page's code imports, by the names that it has for them.
+
+    >>> imported("from odinlib import odin\\nfrom odinlib.figures import theory as drawn")
+    {'odin': 'odinlib.odin', 'drawn': 'odinlib.figures.theory'}
+    """
+    return {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "odinlib"
+        for alias in node.names
+        if _is_module(f"{node.module}.{alias.name}") and ".book" not in str(node.module)
+    }
+
+
+def _is_module(name: str) -> bool:
+    path = _PACKAGE.joinpath(*name.split(".")[1:])
+    return path.with_suffix(".py").exists() or path.is_dir()
 
 
 def _directive(module: str, members: list[str]) -> str:
