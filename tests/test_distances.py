@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from odinlib import datasets, profiles
-from odinlib.errors import Missing
+from odinlib import datasets, profiles, store
+from odinlib.errors import Missing, UserError
 from odinlib.measure import distances
 
 FAST = {"permutations": 99, "subsample": 40}
@@ -64,6 +64,32 @@ def test_the_scale_of_pixels(profile):
     assert byte.energy_squared == pytest.approx(255 * unit.energy_squared, rel=1e-4)
     assert byte.mmd_squared == pytest.approx(unit.mmd_squared, rel=1e-3)
     assert byte.mmd_squared_literal != pytest.approx(unit.mmd_squared_literal, rel=0.1)
+
+
+def test_larger_images_are_compared_by_their_middle_or_their_corner(profile, monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (60, 8, 8, 1), dtype=np.uint8)
+    framed = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
+    seen = []
+    load, measure = store.image_set, distances.discrepancy.discrepancies
+
+    def discrepancies(v, w, **options):
+        seen.append(w)
+        return measure(v, w, **options)
+
+    monkeypatch.setattr(distances.discrepancy, "discrepancies", discrepancies)
+    monkeypatch.setattr(distances, "_images", lambda p, n, i: framed if n == "strokes" else load(p, n, i).images)
+    middle, corner = (
+        distances.distance(profile, "digits", "strokes", part=part, **FAST) for part in ("inner", "corner")
+    )
+    assert np.array_equal(seen[0], images) and np.array_equal(seen[1], framed[:, :8, :8])
+    assert corner != middle
+    reading = dataclasses.replace(profile, compute=False)  # each is recorded under a name of its own
+    assert distances.distance(reading, "digits", "strokes", part="corner", **FAST) == corner
+    assert distances.distance(reading, "digits", "strokes", **FAST) == middle
+    with pytest.raises(Missing, match="images of letters are as large as those of digits"):
+        distances.distance(profile, "digits", "letters", part="corner", **FAST)
+    with pytest.raises(UserError, match="part is 'outer'; expected one of inner, corner"):
+        distances.distance(profile, "digits", "letters", part="outer")
 
 
 def test_a_distance_is_recorded_and_read_back(profile, monkeypatch):

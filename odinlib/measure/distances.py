@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from odinlib import artefacts, datasets, profiles, splits, store
-from odinlib.errors import Missing, UserError
+from odinlib.errors import Missing, UserError, check_choice
 from odinlib.measure import discrepancy
 from odinlib.profiles import Profile
 
 _OPTIONS = {"pixels": "unit", "permutations": 999, "subsample": 1000}  # the usual ones
+#: Of images larger than the in-distribution set's: the middle part of its size, or the one at the top left.
+PARTS = ("inner", "corner")
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,19 @@ class Distance:
 
 
 def distance(
-    profile: Profile, id_set: str, ood_set: str, *, pixels: str = "unit", permutations: int = 999, subsample: int = 1000
+    profile: Profile,
+    id_set: str,
+    ood_set: str,
+    *,
+    pixels: str = "unit",
+    permutations: int = 999,
+    subsample: int = 1000,
+    part: str = "inner",
 ) -> Distance:
     """MMD and energy distance between the test images of two sets.
 
-    Images larger than the in-distribution set's are compared by their middle part of that size: of the crops that the
-    paper's authors released, this is all but the black border.
+    Images larger than the in-distribution set's are compared by a part of that size. Of the crops that the paper's
+    authors released the middle is all but the black border; the corner has the border at the top and on the left.
 
     Args:
         profile: says how many images.
@@ -68,16 +77,20 @@ def distance(
             whose bandwidth is the median of the distances, and not the MMD of the default bandwidth.
         permutations: relabellings of each permutation test.
         subsample: images of each set in these tests.
+        part: one of `PARTS`.
 
     Raises:
-        Missing: it is not recorded, and this profile only reads, or the images are not there.
+        Missing: it is not recorded, and this profile only reads, or the images are not there, or not so large that they
+            have a corner.
     """
-
-    where, config = _path_and_config(profile, id_set, ood_set, pixels, permutations, subsample)
+    check_choice("part", part, PARTS)
+    where, config = _path_and_config(profile, id_set, ood_set, pixels, permutations, subsample, part)
 
     def compute() -> Mapping[str, np.ndarray]:
         v, w = (_images(profile, name, id_set) for name in (id_set, ood_set))
-        w = _inner(w, v.shape[1:3])
+        if part == "corner" and w.shape == (len(w), *v.shape[1:]):
+            raise Missing(f"images of {ood_set} are as large as those of {id_set}", remedy="they are compared whole")
+        w = _part(w, v.shape[1:3], part)
         if id_set == ood_set:
             order = splits.draw("random", id_set, profile.seed).order(len(v))
             v, w = v[order[: len(v) // 2]], v[order[len(v) // 2 :]]
@@ -145,11 +158,17 @@ def is_recorded(profile: Profile, id_set: str, ood_set: str) -> bool:
 
 
 def _path_and_config(
-    profile: Profile, id_set: str, ood_set: str, pixels: str = "unit", permutations: int = 999, subsample: int = 1000
+    profile: Profile,
+    id_set: str,
+    ood_set: str,
+    pixels: str = "unit",
+    permutations: int = 999,
+    subsample: int = 1000,
+    part: str = "inner",
 ) -> tuple[Path, dict[str, Any]]:
     measured = {"sets": (id_set, ood_set), "images": profile.images, "seed": profile.seed, "pixels": pixels}
     options = {"permutations": permutations, "subsample": subsample}
-    config = {**measured, **options, "part": "inner", "kind": "distance", "format": store.FORMAT}
+    config = {**measured, **options, "part": part, "kind": "distance", "format": store.FORMAT}
     return path(profile, config), config
 
 
@@ -159,6 +178,7 @@ def path(profile: Profile, config: Mapping[str, Any]) -> Path:
     options, drawn = ([config[key] for key in keys] for keys in (_OPTIONS, ("images", "seed")))
     told = [] if options == list(_OPTIONS.values()) else options
     told += [] if drawn == [default.images, default.seed] else drawn
+    told += [] if config["part"] == "inner" else [config["part"]]
     stem = "_".join(map(str, (config["sets"][1], *told)))
     return profile.folder / "distances" / config["sets"][0] / f"{stem}.npz"
 
@@ -170,9 +190,10 @@ def _images(profile: Profile, name: str, id_set: str) -> np.ndarray:
     return found if limit is None else found[splits.draw("first", name, profile.seed, limit).order(len(found))]
 
 
-def _inner(images: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    """The middle part [N, *size, C] of images that are larger."""
+def _part(images: np.ndarray, size: tuple[int, ...], part: str) -> np.ndarray:
+    """The part [N, *size, C] of images that are larger."""
     top, left = ((have - want) // 2 for have, want in zip(images.shape[1:3], size, strict=True))
     if min(top, left) < 0:
         raise UserError(f"images of {images.shape[1:3]} are compared with {size}", expected="the same size, or larger")
+    top, left = (0, 0) if part == "corner" else (top, left)
     return images[:, top : top + size[0], left : left + size[1]]

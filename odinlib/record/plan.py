@@ -192,6 +192,8 @@ def make(of: Trained, items: Sequence[Item]) -> None:
 def _make(of: Trained, item: Item) -> None:
     if item.kind == "distance":
         distances.distance(of.profile, of.id_set, item.images)
+        with contextlib.suppress(Missing):  # most images have no other part
+            distances.distance(of.profile, of.id_set, item.images, part="corner")
     elif item.kind == "responses":
         store.clean(of, item.images)
     elif item.kind == "curve":
