@@ -7,6 +7,8 @@ reaches it by keyboard; a screen reader finds it as the link's description.
 
 import html
 import re
+import zlib
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -83,4 +85,6 @@ class ExplainTerms(SphinxPostTransform):
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", collect)
     app.add_post_transform(ExplainTerms)
-    return {"parallel_read_safe": False, "parallel_write_safe": True}
+    # With other terms, or found otherwise, all pages are made anew.
+    version = zlib.crc32(Path(__file__).read_bytes() + (Path(app.srcdir) / f"{PAGE}.md").read_bytes())
+    return {"env_version": version, "parallel_read_safe": False, "parallel_write_safe": True}
