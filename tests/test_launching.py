@@ -26,6 +26,7 @@ def rendered(folder, address: str) -> str:
         page.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
         nbformat.write(page, source / place / "page.ipynb")
     (source / "references.bib").write_text("")
+    (source / "glossary.md").write_text("# Glossary\n")
     for name in ("_explorer", "_static", "data/web"):
         (source / name).mkdir(parents=True)
     (source / "_static" / "favicon.svg").write_text("<svg/>")

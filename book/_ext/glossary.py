@@ -7,6 +7,8 @@ reaches it by keyboard; a screen reader finds it as the link's description.
 
 import html
 import re
+import zlib
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -45,7 +47,8 @@ class ExplainTerms(SphinxPostTransform):
         words = "|".join(f"[{name[0].upper()}{name[0]}]{re.escape(name[1:])}" for name in names)
         pattern = re.compile(rf"(?<![\w-])(?:{words or '(?!)'})(?![\w-])")
         for paragraph in list(self.document.findall(nodes.paragraph)):
-            self.explain(paragraph, pattern, left)
+            if "switch" not in getattr(paragraph.parent, "attributes", {}).get("classes", ()):
+                self.explain(paragraph, pattern, left)
 
     def explain(self, element: nodes.Element, pattern: re.Pattern[str], left: dict[str, tuple[str, str]]) -> None:
         """Link the terms within an element that nothing before it on the page has used."""
@@ -53,7 +56,7 @@ class ExplainTerms(SphinxPostTransform):
         for child in element.children:
             if isinstance(child, nodes.math):
                 letter = next((one for one, tex in LETTERS.items() if tex == child.astext().strip()), None)
-                children += self.link(left.pop(letter), child) if letter in left else [child]
+                children += self.link(left.pop(letter), child, letter) if letter in left else [child]
             elif isinstance(child, nodes.Text):
                 end = 0
                 for hit in pattern.finditer(child):
@@ -69,10 +72,12 @@ class ExplainTerms(SphinxPostTransform):
                 children.append(child)
         element[:] = children
 
-    def link(self, term: tuple[str, str], shown: nodes.Node) -> list[nodes.Node]:
+    def link(self, term: tuple[str, str], shown: nodes.Node, name: str = "") -> list[nodes.Node]:
+        """What is shown, as a link with its explanation; `name` is what a screen reader says for a formula."""
         place, meaning = term
         target = f"{self.app.builder.get_relative_uri(self.env.docname, PAGE)}#{place}"
-        start = f'<a class="term" href="{target}" aria-describedby="means-{place}">'
+        label = f' aria-label="{name}"' if name else ""
+        start = f'<a class="term" href="{target}"{label} aria-describedby="means-{place}">'
         end = f'</a><span class="meaning" role="tooltip" id="means-{place}" hidden>{html.escape(meaning)}</span>'
         return [nodes.raw("", start, format="html"), shown, nodes.raw("", end, format="html")]
 
@@ -80,4 +85,6 @@ class ExplainTerms(SphinxPostTransform):
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("doctree-read", collect)
     app.add_post_transform(ExplainTerms)
-    return {"parallel_read_safe": False, "parallel_write_safe": True}
+    # With other terms, or found otherwise, all pages are made anew.
+    version = zlib.crc32(Path(__file__).read_bytes() + (Path(app.srcdir) / f"{PAGE}.md").read_bytes())
+    return {"env_version": version, "parallel_read_safe": False, "parallel_write_safe": True}

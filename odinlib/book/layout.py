@@ -205,14 +205,14 @@ EXPLORER_LINE = "The [explorer](../pages/explorer.md) has it larger, with the RO
 def shorter(svg: str) -> str:
     """An SVG whose coordinates have two decimals and whose markers have their style by name; its text is not touched.
 
-    >>> shorter('<path d="M 1.23456 2"/><text x="0.123456">0.12345</text>')
-    '<path d="M 1.23 2"/><text x="0.12">0.12345</text>'
+    >>> shorter('<path d="M 1.23456 2 L 3 4"/><text x="0.123456">0.12345</text>')
+    '<path d="M1.23 2L3 4"/><text x="0.12">0.12345</text>'
     >>> shorter('<style>*{}</style>' + '<use style="fill: red"/>' * 2)
     '<style>*{} .s0{fill: red}</style><use class="s0"/><use class="s0"/>'
     """
 
     def rounded(found: re.Match[str]) -> str:
-        return re.sub(r"(\.\d\d)\d+", r"\1", found[0])
+        return re.sub(r"(\.\d\d)\d+", r"\1", re.sub(r"\s*\b([MLQCz])\b\s*", r"\1", found[0]))
 
     svg = re.sub(r'\b(?:d|x|y|points|transform|width|height)="[^"]*"', rounded, svg)
     styles = {style: f"s{place}" for place, style in enumerate(dict.fromkeys(_MARKER.findall(svg)))}
