@@ -76,7 +76,7 @@ JOBS = (
     Job("run", ("run", "{}/page.ipynb", "-o", "{}/out.ipynb", "-q"), calls=12, share=0.1),
     Job("book", ("book", "--only", "record", "--cores", "1"), share=0.03, checkout=True),
 )
-FRAME = ("odinlib", "book", "profiles", "Snakefile", "_config.yml", "pyproject.toml")
+FRAME = ("odinlib", "book", "profiles", "Snakefile", "_config.yml", "pyproject.toml", "CHANGELOG.md", "CITATION.cff")
 TOC = "format: jb-book\nroot: intro\nparts: [{caption: All, chapters: [{file: notebooks/page}]}]\n"
 
 

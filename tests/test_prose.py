@@ -10,7 +10,17 @@ import numpy
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Words of one's own that are made of two others.
-COMPOUND = {"fromkeys", "imagefiles", "overstatements", "overtakes", "scorecard", "torchrun"}
+COMPOUND = {
+    "archiveprefix",
+    "booktitle",
+    "changelog",
+    "fromkeys",
+    "imagefiles",
+    "overstatements",
+    "overtakes",
+    "scorecard",
+    "torchrun",
+}
 _WORD = re.compile(r"(?<![\w`./-])[A-Za-z][a-z]+(?![\w/=(-])")  # but not CamelCase, paths and calls
 
 

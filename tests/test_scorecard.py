@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import re
 
 import measured as made_up
@@ -61,7 +62,9 @@ class World:
                 pair = rates(of.network, of.id_set, ood_set, metric)
                 for method, value in zip(experiments.METHODS, pair, strict=True):
                     row = {"network": of.network, "id_set": of.id_set, "ood_set": ood_set, "method": method}
-                    rows.append({**row, "metric": metric, "value": value, "low": value - 0.1, "high": value + 0.1})
+                    once = {"trainings": 1, "mean": value, "spread": math.nan}
+                    found = {"metric": metric, "value": value, "low": value - 0.1, "high": value + 0.1}
+                    rows.append({**row, **found, **once})
             return pd.DataFrame(rows)
 
         self.patch(experiments, "detection", detection)
