@@ -86,8 +86,9 @@ def times(run: dict[str, Any]) -> str:
     wholes = "; ".join(f"{name}, {both(each)}" for name, each in found["whole_grid"].items() if each)
     lines += [
         "",
-        "The difference of scores is from the engine's in float32, over the standard deviation of these. All compute "
-        "the same: what differs is the rounding, and that the authors' loop takes the sign of 0 as 1.",
+        "The difference of scores is from the engine's in float32, over the standard deviation of these. At this "
+        "temperature all compute the same: what differs is the rounding, and that the authors' loop takes the sign of "
+        "0 as 1. At T = 1 who keeps the softmax in float32 does not: see the benchmarks page of the book.",
         f"Timed as a whole, an image's grid took, in ms: {wholes}.",
         "",
         f"**The floor.** A forward pass is {found['operations'] / 1e9:.3f} GFLOP. Square products of 2048 ran, by the "
