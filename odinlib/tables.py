@@ -125,7 +125,7 @@ def convention_table(found: Mapping[str, pd.DataFrame]) -> Styler:
             told = [METHOD_TITLES[method], one["who"], titles[one["positive"]], one["rate"], one["error"], one["areas"]]
             numbers = ["–" if math.isnan(one[name]) else f"{one[name]:.1f}" for name in metrics.METRICS]
             rows.append(told + numbers)
-    columns = ["Method", "Who counts", "Positive kind", "The rate's threshold", "Detection error", "Areas"]
+    columns = ["Method", "Who counts", "Positive kind", "The rate's threshold", "Error read", "Areas by"]
     return plain(pd.DataFrame(rows, columns=[*columns, *METRIC_TITLES.values()])).hide(axis="index")
 
 
