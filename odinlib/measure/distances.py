@@ -84,7 +84,8 @@ def distance(
             have a corner.
     """
     check_choice("part", part, PARTS)
-    where, config = _path_and_config(profile, id_set, ood_set, pixels, permutations, subsample, part)
+    options = {"pixels": pixels, "permutations": permutations, "subsample": subsample, "part": part}
+    where, config = _path_and_config(profile, id_set, ood_set, **options)
 
     def compute() -> Mapping[str, np.ndarray]:
         v, w = (_images(profile, name, id_set) for name in (id_set, ood_set))
@@ -157,18 +158,11 @@ def is_recorded(profile: Profile, id_set: str, ood_set: str) -> bool:
     return _recorded(profile, where, config) is not None
 
 
-def _path_and_config(
-    profile: Profile,
-    id_set: str,
-    ood_set: str,
-    pixels: str = "unit",
-    permutations: int = 999,
-    subsample: int = 1000,
-    part: str = "inner",
-) -> tuple[Path, dict[str, Any]]:
-    measured = {"sets": (id_set, ood_set), "images": profile.images, "seed": profile.seed, "pixels": pixels}
-    options = {"permutations": permutations, "subsample": subsample}
-    config = {**measured, **options, "part": part, "kind": "distance", "format": store.FORMAT}
+def _path_and_config(profile: Profile, id_set: str, ood_set: str, **options: Any) -> tuple[Path, dict[str, Any]]:
+    """Where a distance lies and its header; what is not said of the options is as usual."""
+    measured = {"sets": (id_set, ood_set), "images": profile.images, "seed": profile.seed}
+    asked = {**_OPTIONS, "part": PARTS[0], **options}
+    config = {**measured, **asked, "kind": "distance", "format": store.FORMAT}
     return path(profile, config), config
 
 
