@@ -5,10 +5,10 @@ scores at the settings that tuning chooses; curves; what only one network is ask
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from odinlib import experiments, store
+from odinlib import experiments, odin, store
 from odinlib.errors import Missing
 from odinlib.measure import distances, effects
 from odinlib.profiles import Profile, Trained
@@ -97,12 +97,18 @@ def _repetition(of: Trained, own: Sequence[str]) -> list[Item]:
     tuned = experiments.gather(lambda s: experiments.tune(of, s), own[1:])
     settings = {s: [tuned[s]] if s in tuned else [] for s in own[1:]}
     settings = {of.id_set: list(tuned.values()), **settings}
+    with_baseline = {images: [experiments.BASELINE, *found] for images, found in settings.items()}
+    return [*grids, *_scores(with_baseline, (of.id_set, *tuned))]
+
+
+def _scores(settings: Mapping[str, Sequence[odin.Setting]], chosen: Sequence[str]) -> list[Item]:
+    """Scores of each set at its settings; those not among `chosen` wait for their own grid to choose one more."""
     items = []
     for images, found in settings.items():
-        pairs = sorted({(one.temperature, one.epsilon) for one in (experiments.BASELINE, *found)})
-        waiting = images not in (of.id_set, *tuned)  # for its own grid
+        pairs = sorted({(one.temperature, one.epsilon) for one in found})
+        waiting = images not in chosen
         items += [Item("scores", images, pair) for pair in pairs] + [Item("scores", images)] * waiting
-    return [*grids, *items]
+    return items
 
 
 def stated_settings(of: Trained) -> list[Setting]:
@@ -146,12 +152,8 @@ def _tuned(of: Trained, own: list[str]) -> list[Item]:
     for ood_set, sizes in by_size.items():
         settings[ood_set] += sizes.values()
         settings[id_set] += sizes.values()
-    items = []
-    for images, found in settings.items():
-        pairs = sorted({(one.temperature, one.epsilon) for one in found if one.epsilon > 0})
-        waiting = images not in (id_set, *chosen)  # for its own grid
-        items += [Item("scores", images, pair) for pair in pairs] + [Item("scores", images)] * waiting
-    return items
+    moved = {images: [one for one in found if one.epsilon > 0] for images, found in settings.items()}
+    return _scores(moved, (id_set, *chosen))
 
 
 # --- Item by item -----------------------------------------------------------------------------------------------------
