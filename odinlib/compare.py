@@ -28,8 +28,7 @@ _MEASURED = (
 def verdict(ours: float, low: float, high: float, printed: str, metric: str = "fpr") -> str:
     """How a measured value stands to the printed one.
 
-    `reproduced`: the printed value lies in our 95 % interval (`whole_interval`), widened by half a unit of its last
-    digit;
+    `reproduced`: the printed value lies in our 95 % interval over images, widened by half a unit of its last digit;
     `near`: it lies within the points of `NEAR` of ours; otherwise `differs`.
 
     >>> verdict(34.1, 33.1, 35.0, "34.7"), verdict(30.0, 29.5, 30.5, "31.9"), verdict(30.0, 29.0, 31.0, "40")
@@ -40,6 +39,29 @@ def verdict(ours: float, low: float, high: float, printed: str, metric: str = "f
     if low - rounding <= value <= high + rounding:
         return "reproduced"
     return "near" if abs(ours - value) <= NEAR[metric] else "differs"
+
+
+def verdict_over_trainings(
+    once: tuple[float, float, float], printed: str, metric: str, trainings: int, mean: float, spread: float
+) -> str:
+    """How the mean of the trainings that are recorded, one or several, stands to the printed value.
+
+    The interval over images is laid around the mean. What differs there, but lies in `whole_interval`, may come of one
+    more training and is `within spread`: no evidence against the paper, and, where trainings lie far apart, none for
+    it.
+
+    Args:
+        once: value, low and high of one training.
+        printed, metric: as in `verdict`.
+        trainings, mean, spread: as in `whole_interval`.
+
+    >>> [verdict_over_trainings((30.0, 29.0, 31.0), paper, "fpr", 10, 31.0, 2.0) for paper in ("31.5", "34.0", "40.0")]
+    ['reproduced', 'within spread', 'differs']
+    """
+    value, low, high = once
+    found = verdict(mean, low - value + mean, high - value + mean, printed, metric)
+    whole = verdict(*whole_interval(*once, trainings, mean, spread), printed, metric)
+    return "within spread" if (found, whole) == ("differs", "reproduced") else found
 
 
 def verdict_alone(ours: float, printed: str, metric: str) -> str:
@@ -128,7 +150,8 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
             rows.append({**row, "paper": None, "difference": math.nan, "verdict": "not in the paper"})
             continue
         if is_the_papers(profile, *key):
-            found = verdict(*_whole(row), printed, row["metric"])
+            once, repeats = (row["value"], row["low"], row["high"]), (row["trainings"], row["mean"], row["spread"])
+            found = verdict_over_trainings(once, printed, row["metric"], *repeats)
             if found == "differs" and by_another_recipe(profile.training(row["network"], row["id_set"])):
                 found = "other weights"
         elif row["method"] == "baseline" or printed_baseline is None:
@@ -137,8 +160,7 @@ def comparison(profile: Profile, measured: pd.DataFrame, table: int | None = Non
             ours = row["value"] - baseline.get((*key, row["metric"]), math.nan)
             same = _sign(ours) == _sign(float(printed) - float(printed_baseline))
             found = "same direction" if same else "other direction"
-        number, _, _ = _whole(row)
-        rows.append({**row, "paper": printed, "difference": number - float(printed), "verdict": found})
+        rows.append({**row, "paper": printed, "difference": row["mean"] - float(printed), "verdict": found})
     return pd.DataFrame(rows)
 
 
@@ -227,11 +249,6 @@ def _trained_by_others(of: Trained, training: str, block: pd.DataFrame) -> str:
         return ""
     whose = profiles.TRAININGS[training]
     return f"; a second training ({whose}) has at the same settings an FPR (baseline / ODIN, %) of {listed(told)}"
-
-
-def _whole(row: Mapping[Hashable, Any]) -> tuple[float, float, float]:
-    names = ("value", "low", "high", "trainings", "mean", "spread")
-    return whole_interval(*(row[name] for name in names))
 
 
 def _ours(of: Trained) -> str:

@@ -34,7 +34,8 @@ from odinlib.profiles import Profile
 NOT_RECORDED = "<small>not recorded</small>"
 #: Before a verdict, so that it is told at a glance, and not by a colour.
 MARKS = {
-    **{"reproduced": "✓", "near": "≈", "differs": "✗", "other weights": "≠", "holds": "✓", "fails": "✗"},
+    **{"reproduced": "✓", "near": "≈", "differs": "✗", "holds": "✓", "fails": "✗"},
+    **{"within spread": "±", "other weights": "≠"},
     **{"same direction": "↗", "other direction": "↘", "not comparable": "·", "not recorded": "–"},
     **{scorecard.PARTLY: "◐", scorecard.UNDECIDED: "–"},
 }

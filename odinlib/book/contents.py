@@ -23,7 +23,10 @@ from odinlib.profiles import Profile
 from odinlib.tables import marked
 
 #: From best to worst; what else a verdict may be called follows.
-GRADES = ("holds", "reproduced", scorecard.PARTLY, "near", "same direction", "fails", "differs", "other direction")
+GRADES = (
+    *("holds", "reproduced", scorecard.PARTLY, "near", "within spread", "same direction"),
+    *("fails", "differs", "other direction"),
+)
 #: Tables whose numbers are compared one by one.
 COMPARED = ("2", "3", "12")
 _NUMBER = re.compile(r"(figure|table)-(\d+|[gG])$")
