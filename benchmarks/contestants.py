@@ -5,13 +5,14 @@ import functools
 import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odinlib import odin
-from odinlib.networks import build, engines
+from odinlib.networks import Classifier, build, engines
 from odinlib.networks.fast import fast
 from odinlib.networks.weights import import_checkpoint, load_weights
 
@@ -19,10 +20,11 @@ T, EPSILON = 1000.0, 0.0014
 TEMPERATURES, EPSILONS = odin.PAPER_TEMPERATURES, odin.PAPER_EPSILONS
 SETTINGS = len(TEMPERATURES) * len(EPSILONS)
 MOVED = SETTINGS - len(TEMPERATURES)  # settings with an epsilon above 0
-FLOAT32, BFLOAT16, ALONE = "engine, float32", "engine, bfloat16", "one image at a time"
+FLOAT32, BFLOAT16, AUTHORS = "engine, float32", "engine, bfloat16", "the authors' loop"
 FAST = "fast, {}"  # the engine by PyTorch's operations, where another one is in use
-PLAIN = "plain module, passes shared, batch {}"
-OOD = "pytorch-ood"
+PLAIN, OOD = "plain module, passes shared", "pytorch-ood"
+BATCH = ", batch "  # ends the names of one way at several batch sizes
+BATCHES = (8, 16, 32, 64)
 Pass = Callable[[Tensor], object]
 
 
@@ -31,7 +33,7 @@ class Contestant:
     """One way to compute ODIN: its passes on its own batch size, and how many of each the grid takes."""
 
     images: int  # that each call below takes
-    setting: Callable[[Tensor], Tensor]  # scores of one setting
+    setting: Callable[[Tensor, float], Tensor]  # softmax scores at one temperature, of the images moved by `EPSILON`
     passes: list[tuple[int, Pass]]  # (how often the grid needs it, the pass)
     forward: Callable[[Tensor], Tensor] | None = None  # the logits alone
 
@@ -45,8 +47,8 @@ def shared(network: nn.Module, images: int) -> Contestant:
     def gradients(x: Tensor) -> object:
         return odin.input_gradients(network, x, TEMPERATURES)
 
-    def setting(x: Tensor) -> Tensor:
-        return odin.odin_score(network, x, T, EPSILON)
+    def setting(x: Tensor, temperature: float) -> Tensor:
+        return odin.odin_score(network, x, temperature, EPSILON)
 
     def forward(x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -55,54 +57,51 @@ def shared(network: nn.Module, images: int) -> Contestant:
     return Contestant(images, setting, [(1, gradients), (MOVED, moved)], forward)
 
 
-def loop(network: nn.Module, images: int) -> Contestant:
-    """The plain loop over settings, each by itself."""
+def authors_loop(network: Classifier) -> Contestant:
+    """The steps of the loop that the paper's authors published, in its order; reading images and writing scores apart.
 
-    def setting(x: Tensor) -> Tensor:
-        return odin.odin_score(network, x, T, EPSILON)
-
-    def unmoved(x: Tensor) -> Tensor:
-        return odin.odin_score(network, x, T, 0.0)
-
-    return Contestant(images, setting, [(MOVED, setting), (SETTINGS - MOVED, unmoved)])
-
-
-def one_by_one(network: nn.Module) -> Contestant:
-    """What the paper authors' program does, by its description: one image at a time, and gradients of the weights too.
-
-    Their loop treats epsilon = 0 like any other.
+    One image at a time and every setting by itself, epsilon = 0 like any other. Nothing is frozen, so that each pass
+    back also adds to the gradients of the weights, and the pass of the moved image keeps what one back would need.
     """
+    loss = nn.CrossEntropyLoss()
 
-    def one(x: Tensor) -> Tensor:
-        x = x.clone().requires_grad_()
-        logits = network(x) / T
-        F.cross_entropy(logits, logits.argmax(1)).backward()
+    def softmax(logits: Tensor) -> Any:
+        values = logits.detach().numpy()[0]
+        exponentials = np.exp(values - np.max(values))
+        return exponentials / np.sum(exponentials)
+
+    def one(image: Tensor, temperature: float) -> float:
+        x = ((image - network.mean) / network.std).requires_grad_()  # their images come normalised
+        logits = network.logits(x)
+        label = np.argmax(softmax(logits))  # whose maximum is the baseline's score
+        loss(logits / temperature, torch.tensor([label])).backward()
         assert x.grad is not None
-        sign = (x.grad >= 0).float() * 2 - 1
-        return torch.softmax(network(x.detach() - EPSILON * sign) / T, -1).amax(-1).detach()
+        sign = (torch.ge(x.grad, 0).float() - 0.5) * 2  # of 0: 1
+        for channel, std in enumerate(network.std.flatten()):
+            sign[0][channel] /= std
+        moved = torch.add(x.detach(), sign, alpha=-EPSILON)
+        return float(np.max(softmax(network.logits(moved) / temperature)))
 
-    def setting(x: Tensor) -> Tensor:
-        return torch.cat([one(image) for image in x.split(1)])
+    def setting(x: Tensor, temperature: float) -> Tensor:
+        return torch.tensor([one(image, temperature) for image in x.split(1)])
 
-    return Contestant(4, setting, [(SETTINGS, setting)])
+    return Contestant(4, setting, [(SETTINGS, lambda x: setting(x, T))])
 
 
 def pytorch_ood(network: nn.Module, images: int) -> Contestant:
     """As published; it treats epsilon = 0 like any other, too."""
     from pytorch_ood.detector import ODIN
 
-    detector = ODIN(network, eps=EPSILON, temperature=T)
+    def setting(x: Tensor, temperature: float) -> Tensor:
+        return -ODIN(network, eps=EPSILON, temperature=temperature).predict(x)
 
-    def setting(x: Tensor) -> Tensor:
-        return -detector.predict(x)
-
-    return Contestant(images, setting, [(SETTINGS, setting)])
+    return Contestant(images, setting, [(SETTINGS, lambda x: setting(x, T))])
 
 
-def the_network(arguments: argparse.Namespace, trainable: bool = False, channels_last: bool = True) -> nn.Module:
+def the_network(arguments: argparse.Namespace, trainable: bool = False, channels_last: bool = True) -> Classifier:
     """The one that all are given: in evaluation mode, on the device."""
     if arguments.weights and arguments.weights.endswith(".safetensors"):
-        found: nn.Module = load_weights(arguments.weights)[0]
+        found: Classifier = load_weights(arguments.weights)[0]
     elif arguments.weights:
         statistics = {"mean": (0.4914, 0.4822, 0.4465), "std": (0.2023, 0.1994, 0.2010)}
         found = import_checkpoint(arguments.weights, arguments.network, arguments.classes, **statistics)[0]
@@ -113,8 +112,13 @@ def the_network(arguments: argparse.Namespace, trainable: bool = False, channels
 
 
 def contestants(arguments: argparse.Namespace) -> dict[str, Callable[[], Contestant]]:
-    """Each by its name, made when it is needed."""
+    """Each by its name, made when it is needed.
+
+    What is not the library's own takes part at several batch sizes, and pytorch-ood with channels last too: it is
+    compared at its best. That the weights were frozen made no difference to it.
+    """
     network = functools.partial(the_network, arguments)
+    as_made = functools.partial(network, trainable=True, channels_last=False)
     others = [p for p in engines.PRECISIONS if fast(network(), p).engine == "planar"]
     found = {
         FLOAT32: lambda: shared(fast(network()), 32),
@@ -123,13 +127,31 @@ def contestants(arguments: argparse.Namespace) -> dict[str, Callable[[], Contest
             FAST.format(p): functools.partial(lambda p: shared(fast(network(), p, engine="fast"), 32), p)
             for p in others
         },
-        **{PLAIN.format(n): functools.partial(lambda n: shared(network(), n), n) for n in (8, 16, 32)},
-        "plain loop over settings, batch 16": lambda: loop(network(), 16),
-        ALONE: lambda: one_by_one(network(trainable=True, channels_last=False)),
+        **at_batches(PLAIN, shared, network),
+        AUTHORS: lambda: authors_loop(as_made()),
     }
     try:
-        name = f"{OOD} {importlib.metadata.version('pytorch-ood')}, batch 64"
-        found[name] = lambda: pytorch_ood(network(trainable=True, channels_last=False), 64)
+        name = f"{OOD} {importlib.metadata.version('pytorch-ood')}"
     except importlib.metadata.PackageNotFoundError:
-        pass
-    return found
+        return found
+    channels_last = functools.partial(network, trainable=True)
+    return {
+        **found,
+        **at_batches(name, pytorch_ood, as_made),
+        **at_batches(f"{name}, channels last", pytorch_ood, channels_last),
+    }
+
+
+def at_batches(
+    way: str, make: Callable[[nn.Module, int], Contestant], network: Callable[[], nn.Module]
+) -> dict[str, Callable[[], Contestant]]:
+    return {f"{way}{BATCH}{n}": functools.partial(lambda n: make(network(), n), n) for n in BATCHES}
+
+
+def way(name: str) -> str:
+    """A contestant's name without its batch size.
+
+    >>> way("plain module, passes shared, batch 16")
+    'plain module, passes shared'
+    """
+    return name.partition(BATCH)[0]

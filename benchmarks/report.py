@@ -5,18 +5,19 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from contestants import ALONE, BFLOAT16, FLOAT32, OOD, SETTINGS
-from sweep import MANY, best_plain, ratio
+from contestants import AUTHORS, BATCH, BFLOAT16, FLOAT32, OOD, PLAIN, SETTINGS, way
+from sweep import MANY, ratio
 
 HEAD = """# Benchmarks
 
 What one image costs: ODIN at one setting (T = 1000, epsilon = 0.0014) and at all {settings} of the paper's grid, by
-this library's engines (`odinlib/networks/fast.py`) and by others, on the same images and weights, in one run.
+this library's engines (`odinlib/networks/fast.py`) and by others, on the same images and weights, in one run. Others
+take part at several batch sizes, and are compared at their best.
 
     make setup
     .venv/bin/pip install --no-deps pytorch-ood==0.4.0      # optional: a contestant
     .venv/bin/python benchmarks/run.py                       # a few minutes; with a GPU, on it
-    .venv/bin/python benchmarks/run.py --weights FILE --data # and what bfloat16 changes on CIFAR-10 and Tiny ImageNet
+    .venv/bin/python benchmarks/run.py --weights FILE --data # with scores of CIFAR-10 and Tiny ImageNet
 
 Everything below is written by that command from `benchmarks/results/`. The contestants take turns; times are
 "minimum / median" over the rounds, ratios the median of the ratios within a round. A grid is added up from its passes.
@@ -41,17 +42,15 @@ def write(results: Path) -> str:
 
 
 def summary(run: dict[str, Any]) -> dict[str, float]:
-    """The ratios that matter: how many times faster the engine is."""
-    table = run["times"]["contestants"]
-    ours, plain = table[FLOAT32], best_plain(table)
-    ratios = {
-        "forward, than the plain module at its best batch": ratio(table[plain]["forward"], ours["forward"]),
-        "grid, than one image at a time": ratio(table[ALONE]["grid"], ours["grid"]),
-        "one setting, than one image at a time": ratio(table[ALONE]["setting"], ours["setting"]),
-    }
-    for name in table:
-        if name.startswith(OOD):
-            ratios[f"grid, than {name}"] = ratio(table[name]["grid"], ours["grid"])
+    """The ratios that matter: how many times faster the engine is, than others at their best batch size."""
+    found = run["times"]
+    table, ours = found["contestants"], found["contestants"][FLOAT32]
+    plain = next(name for name in found["best"] if way(name) == PLAIN)
+    ratios = {f"forward, than {plain}": ratio(table[plain]["forward"], ours["forward"])}
+    for name in found["best"]:
+        if name == AUTHORS or way(name) == PLAIN or name.startswith(OOD):
+            for kind, told in (("setting", "one setting"), ("grid", "grid")):
+                ratios[f"{told}, than {name}"] = ratio(table[name][kind], ours[kind])
     ratios["grid in bfloat16, than in float32"] = ratio(ours["grid"], table[BFLOAT16]["grid"])
     return ratios
 
@@ -62,14 +61,14 @@ def times(run: dict[str, Any]) -> str:
     lines = [
         told(found["provenance"]),
         "",
-        "| milliseconds an image | forward | share of matrix rate | one setting | grid | grid / engine | memory, GB "
-        "| largest difference of scores |",
+        "| milliseconds an image | forward | share of matrix rate | one setting | grid | setting / engine "
+        "| grid / engine | memory, GB |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name, each in table.items():
-        share = "–"
+    for name in found["best"]:
+        each, share = table[name], "–"
         if "forward" in each:
-            best = max(found["rates"]["bfloat16" if name == BFLOAT16 else "float32"])
+            best = max(found["rates"]["bfloat16" if name.endswith("bfloat16") else "float32"])
             share = f"{found['operations'] / (min(each['forward']) / 1e3) / best:.0%}"
         cells = [
             name,
@@ -77,19 +76,17 @@ def times(run: dict[str, Any]) -> str:
             share,
             both(each["setting"]),
             both(each["grid"]),
-            f"{ratio(each['grid'], table[FLOAT32]['grid']):.2f}",
+            *(f"{ratio(each[kind], table[FLOAT32][kind]):.2f}" for kind in ("setting", "grid")),
             f"{peaks[name]:.2f}" if name in peaks else "–",
-            f"{each['score_difference']:.0e}",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     rates = found["rates"]
     wholes = "; ".join(f"{name}, {both(each)}" for name, each in found["whole_grid"].items() if each)
     lines += [
         "",
-        "The difference of scores is from the engine's in float32, over the standard deviation of these. At this "
-        "temperature all compute the same: what differs is the rounding, and that the authors' loop takes the sign of "
-        "0 as 1. At T = 1 who keeps the softmax in float32 does not: see the benchmarks page of the book.",
         f"Timed as a whole, an image's grid took, in ms: {wholes}.",
+        "",
+        *by_batch(table),
         "",
         f"**The floor.** A forward pass is {found['operations'] / 1e9:.3f} GFLOP. Square products of 2048 ran, by the "
         f"better of PyTorch's own library and oneDNN, at {max(rates['float32']) / 1e9:.0f} GFLOP/s in float32 and "
@@ -114,6 +111,23 @@ def times(run: dict[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def by_batch(table: dict[str, dict[str, list[float]]]) -> list[str]:
+    """What others take at each batch size."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for name, each in table.items():
+        if BATCH in name:
+            batch = name.rpartition(BATCH)[2]
+            found.setdefault(way(name), {})[batch] = [f"{min(each[kind]):.1f}" for kind in ("setting", "grid")]
+    sizes = list(next(iter(found.values()), {}))
+    lines = [
+        f"| milliseconds an image, one setting / grid | {' | '.join(f'batch {size}' for size in sizes)} |",
+        "|---" * (1 + len(sizes)) + "|",
+    ]
+    return lines + [
+        f"| {name} | {' | '.join(' / '.join(each[size]) for size in sizes)} |" for name, each in found.items()
+    ]
 
 
 def engines(run: dict[str, Any]) -> str:
@@ -150,6 +164,32 @@ def memory(run: dict[str, Any]) -> str:
         "**Memory** is the peak of a process of its own, above interpreter, libraries, network and images. A sweep "
         f"takes {few:.2f} GB for 32 images and {many:.2f} GB for {MANY}.\n"
     )
+
+
+def exactness(run: dict[str, Any]) -> str:
+    found = run["exactness"]
+    table = found["contestants"]
+    names = [name for name in run["times"]["best"] if name in table] if "times" in run else list(table)
+    temperatures = list(table[names[0]]["differences"])
+    lines = [
+        f"**How exact the scores are**: the largest difference of the softmax score from that of the modules in "
+        f"float64, in standard deviations of these, of {found['images']} images "
+        f"({' and '.join(found['sets']) or 'noise'}; weights `{found['provenance']['weights']}`), and of how many the "
+        "score at T = 1 is exactly 1, so that they cannot be told apart:",
+        "",
+        f"| | {' | '.join(f'T = {t}' for t in temperatures)} | exactly 1 at T = 1 |",
+        "|---" * (2 + len(temperatures)) + "|",
+    ]
+    for name in names:
+        cells = [name, *(f"{table[name]['differences'][t]:.0e}" for t in temperatures), str(table[name]["ones"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Where the softmax is 1 in float32, what the gradient owes to the predicted class, 1 - S, is 0: the image then "
+        "moves by the other logits alone. The library takes both in float64 from the logits.",
+        "",
+    ]
+    return "\n".join(lines)
 
 
 def measures(run: dict[str, Any]) -> str:
@@ -236,6 +276,7 @@ SECTIONS = {
     "times": times,
     "engines": engines,
     "memory": memory,
+    "exactness": exactness,
     "measures": measures,
     "precision": precision,
     "whole_pair": whole_pair,

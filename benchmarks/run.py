@@ -1,7 +1,7 @@
 """What ODIN costs by this engine and by others, in one run on the same images and weights.
 
-    python benchmarks/run.py                          random weights, no data: the table of times and memory
-    python benchmarks/run.py --weights FILE --data    trained weights, and what bfloat16 changes on real images
+    python benchmarks/run.py                          random weights, no data: times, memory and rounding
+    python benchmarks/run.py --weights FILE --data    trained weights, and scores of real images
 
 On a machine with CUDA it measures the paper's three networks on the card instead, in at most three minutes; `--only`
 chooses otherwise. It writes `benchmarks/results/<name>.json` and, from what lies there, `benchmarks/README.md`.
@@ -13,6 +13,7 @@ import importlib.metadata
 import json
 from pathlib import Path
 
+import exactness
 import gpu
 import passes
 import precision
@@ -28,6 +29,7 @@ from odinlib.networks import engines
 from odinlib.networks.fast import fast
 
 RESULTS = Path(__file__).resolve().parent / "results"
+ID_SET = "cifar10"
 OOD_SETS = ["tinyimagenet-crop-drawn", "tinyimagenet-resize-nearest"]
 
 
@@ -41,8 +43,11 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--wholes", type=int, default=1, help="rounds in which the engine's grid is timed as a whole")
-    parser.add_argument("--data", action="store_true", help="compare precisions on prepared CIFAR-10 and Tiny ImageNet")
-    parser.add_argument("--count", type=int, default=1000, help="images of each set in that comparison")
+    parser.add_argument(
+        "--data", action="store_true", help="hold scores against each other on prepared CIFAR-10 and Tiny ImageNet"
+    )
+    parser.add_argument("--count", type=int, default=1000, help="images of each set in the comparison of precisions")
+    parser.add_argument("--compared", type=int, default=400, help="images on which scores are held against float64")
     parser.add_argument("--pair", choices=("float32", "bfloat16"), help="also run one whole pair of Table 2, in this")
     parser.add_argument("--scores", type=int, default=10000, help="of each kind and setting, for the measures")
     parser.add_argument("--networks", nargs="+", help="measured on the card, in place of the paper's three")
@@ -50,7 +55,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument(
         "--limit", type=float, default=gpu.LIMIT, help="seconds after which nothing more is begun there"
     )
-    parts = ("times", "engines", "memory", "measures", "precision", "pair", "gpu")
+    parts = ("times", "engines", "memory", "exactness", "measures", "precision", "pair", "gpu")
     parser.add_argument("--only", action="append", choices=parts, help="this (and what else), kept with the others")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder")
     parser.add_argument("--memory", help=argparse.SUPPRESS)
@@ -82,6 +87,9 @@ def main(words: list[str] | None = None) -> None:
         found["times"] = {**times, "pair": protocol.estimate(times["contestants"]), "provenance": stamp}
     if wanted("engines") and arguments.device == "cpu":
         found["engines"] = {**passes.measure(arguments), "provenance": stamp}
+    if wanted("exactness"):
+        compared = exactness.measure(arguments, [ID_SET, OOD_SETS[0]] if arguments.data else [])
+        found["exactness"] = {**compared, "provenance": stamp}
     if wanted("measures"):
         found["measures"] = {**scoring.measure(210, arguments.scores, min(3, arguments.rounds)), "provenance": stamp}
     if wanted("memory"):
@@ -89,10 +97,10 @@ def main(words: list[str] | None = None) -> None:
         passed_on = [word for key in kept if (value := getattr(arguments, key)) for word in (f"--{key}", str(value))]
         found["memory"] = {"peaks": sweep.memory(arguments, passed_on), "provenance": stamp}
     if wanted("precision") and arguments.data:
-        measured = precision.measure(the_network(arguments), "cifar10", OOD_SETS, arguments.count)
+        measured = precision.measure(the_network(arguments), ID_SET, OOD_SETS, arguments.count)
         found["precision"] = {**measured, "provenance": stamp}
     if wanted("pair") and arguments.pair:
-        done = protocol.run(fast(the_network(arguments), arguments.pair), "cifar10", OOD_SETS[0])
+        done = protocol.run(fast(the_network(arguments), arguments.pair), ID_SET, OOD_SETS[0])
         name = {"float32": FLOAT32, "bfloat16": BFLOAT16}[arguments.pair]
         found["whole_pair"] = {"contestant": name, **done, "provenance": stamp}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contestants import BFLOAT16, EPSILON, FLOAT32, PLAIN, T, contestants, the_network
+from contestants import BATCHES, BFLOAT16, EPSILON, FLOAT32, T, contestants, the_network, way
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -27,16 +27,12 @@ MANY = 512  # images through which memory must not grow
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds an image in every round, the rate of the machine, and the floor."""
-    images = sample(64, arguments.device)
+    images = sample(max(BATCHES), arguments.device)
     made = {name: make() for name, make in contestants(arguments).items()}
-    scores = made[FLOAT32].setting(images)
-    table: dict[str, dict[str, Any]] = {}
-    for name, each in made.items():  # also the warm-up
-        x = images[: each.images]
-        table[name] = {
-            "score_difference": ((each.setting(x).double() - scores[: len(x)]).abs().max() / scores.std()).item(),
-            **{kind: [] for kind in (*(["forward"] if each.forward else []), "setting", "grid")},
-        }
+    table: dict[str, dict[str, list[float]]] = {}
+    for name, each in made.items():
+        each.setting(images[: each.images], T)  # warms up
+        table[name] = {kind: [] for kind in (*(["forward"] if each.forward else []), "setting", "grid")}
     rates: dict[str, list[float]] = {"float32": [], "bfloat16": []}
     wholes: dict[str, list[float]] = {FLOAT32: [], BFLOAT16: []}
     forms = {name: fast(the_network(arguments), name.split()[-1]) for name in wholes}
@@ -45,19 +41,18 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             rates[dtype].append(rate(getattr(torch, dtype), arguments.device))
         for name, each in made.items():
             x = images[: each.images]
-            runs = {each.setting, *(run for _, run in each.passes), *filter(None, [each.forward])}
-            taken = {run: seconds(run, x) * 1e3 / len(x) for run in runs}
-            table[name]["setting"].append(taken[each.setting])
-            table[name]["grid"].append(sum(count * taken[run] for count, run in each.passes))
+            table[name]["setting"].append(milliseconds(each.setting, x, T))
+            table[name]["grid"].append(sum(count * milliseconds(run, x) for count, run in each.passes))
             if each.forward:
-                table[name]["forward"].append(taken[each.forward])
+                table[name]["forward"].append(milliseconds(each.forward, x))
         if done < arguments.wholes:
             for name, form in forms.items():
-                wholes[name].append(seconds(lambda x: odin.sweep(form, x), images[:32]) * 1e3 / 32)  # noqa: B023
+                wholes[name].append(milliseconds(lambda x: odin.sweep(form, x), images[:32]))  # noqa: B023
     operations, moved = floor(arguments)
     return {
         "device": arguments.device,
         "contestants": table,
+        "best": best_batches(table),
         "whole_grid": wholes,
         "operations": operations,
         "bytes": moved,
@@ -77,20 +72,27 @@ def memory(arguments: argparse.Namespace, passed_on: list[str]) -> dict[str, flo
 def peak(name: str, arguments: argparse.Namespace) -> float:
     """The peak in GB above what interpreter, libraries, network and images take, of this process."""
     contestant, _, many = name.partition(", sweep of ")
-    images = sample(int(many or 64), arguments.device)
+    images = sample(int(many or max(BATCHES)), arguments.device)
     made = contestants(arguments)[contestant]()
     form = fast(the_network(arguments)) if many else None
     before = resident("VmRSS")
     if form is not None:
         odin.sweep(form, images, [T], [0.0, EPSILON])
     else:
-        for run in (made.setting, *(run for _, run in made.passes)):
-            run(images[: made.images])
+        x = images[: made.images]
+        made.setting(x, T)
+        for _, run in made.passes:
+            run(x)
     return torch.cuda.max_memory_allocated() / 1e9 if images.is_cuda else resident("VmHWM") - before
 
 
 def sample(count: int, device: str) -> Tensor:
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def milliseconds(work: Callable[..., object], x: Tensor, *arguments: Any) -> float:
+    """An image."""
+    return 1e3 * seconds(work, x, *arguments) / len(x)
 
 
 def seconds(work: Callable[..., object], *arguments: Any) -> float:
@@ -147,6 +149,10 @@ def ratio(slower: Iterable[float], faster: Iterable[float]) -> float:
     return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
 
 
-def best_plain(table: dict[str, dict[str, Any]]) -> str:
-    """The plain module at the batch size that suits it best."""
-    return min((name for name in table if name.startswith(PLAIN[:12])), key=lambda name: min(table[name]["forward"]))
+def best_batches(table: dict[str, dict[str, list[float]]]) -> list[str]:
+    """Of each way the name with the batch size at which it was fastest: by its least time for the grid."""
+    best: dict[str, str] = {}
+    for name, each in table.items():
+        if way(name) not in best or min(each["grid"]) < min(table[best[way(name)]]["grid"]):
+            best[way(name)] = name
+    return list(best.values())

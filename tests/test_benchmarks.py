@@ -6,24 +6,51 @@ import shutil
 import subprocess
 import sys
 
+import torch
 from conftest import ROOT
+
+from odinlib.networks import build
+from odinlib.networks.weights import save_weights
 
 FOLDER = ROOT / "benchmarks"
 
 
 def test_a_small_run_writes_its_results_and_their_readme(tmp_path):
-    words = "--network densenet-bc-10-4 --rounds 1 --wholes 0 --scores 100 --only times --only measures --name small"
+    words = "--network densenet-bc-10-4 --rounds 1 --wholes 0 --scores 100 --compared 40 --name small"
+    parts = "--only times --only exactness --only measures"
     where = ["--device", "cpu", "--threads", "1", "--results", str(tmp_path / "results")]
-    command = [sys.executable, str(FOLDER / "run.py"), *shlex.split(words), *where]
+    command = [sys.executable, str(FOLDER / "run.py"), *shlex.split(words), *shlex.split(parts), *where]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
     found = json.loads((tmp_path / "results" / "small.json").read_text())
     table = found["times"]["contestants"]
     # The same method by every contestant but for rounding, which moves the sign of a gradient that is all but 0.
-    assert all(each["score_difference"] < 1e-2 for name, each in table.items() if name != "engine, bfloat16")
-    assert 0 < table["engine, bfloat16"]["score_difference"] < 1
+    exact = found["exactness"]["contestants"]
+    assert exact.keys() == table.keys()
+    for name, each in exact.items():
+        for difference in each["differences"].values():
+            assert 0 < difference < (1 if name == "engine, bfloat16" else 1e-2), name
+    assert [name.partition(", batch")[0] for name in found["times"]["best"]] == list(
+        dict.fromkeys(name.partition(", batch")[0] for name in table)
+    )
     assert all(min(each["grid"]) > min(each["setting"]) > 0 for each in table.values())
     assert found["measures"]["difference"] < 1e-9
     assert "## small" in (tmp_path / "README.md").read_text()
+
+
+def test_a_softmax_that_rounds_to_one_is_counted(tmp_path):
+    """The authors' loop keeps the softmax in float32, where a sure network's is 1; the engine does not."""
+    network = build("densenet-bc-10-4", classes=10, seed=0)
+    with torch.no_grad():
+        network.fc.weight.mul_(200)  # 1 - S is about 1e-11
+    save_weights(network, tmp_path / "sure.safetensors")
+    words = "--compared 20 --device cpu --threads 1 --only exactness --name sure"
+    where = ["--weights", str(tmp_path / "sure.safetensors"), "--results", str(tmp_path / "results")]
+    command = [sys.executable, str(FOLDER / "run.py"), *shlex.split(words), *where]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    found = json.loads((tmp_path / "results" / "sure.json").read_text())["exactness"]
+    assert found["images"] == 20 and not found["sets"]
+    assert [found["contestants"][name]["ones"] for name in ("engine, float32", "the authors' loop")] == [0, 20]
+    assert "| exactly 1 at T = 1 |" in (tmp_path / "README.md").read_text()
 
 
 def test_the_readme_is_made_from_the_records(tmp_path):
