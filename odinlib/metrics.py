@@ -252,8 +252,8 @@ def bootstrap(
     blocks = []
     for start in range(0, resamples, block):
         rows = min(block, resamples - start)
-        weights_in = _resampled(rows, n, generator).to(order_in.device)[:, order_in]
-        weights_out = _resampled(rows, m, generator).to(order_in.device)[:, order_out]
+        weights_in = _resampled(rows, n, generator).to(order_in.device).index_select(1, order_in)
+        weights_out = _resampled(rows, m, generator).to(order_in.device).index_select(1, order_out)
         blocks.append(_weighted(counts, weights_in, weights_out, tpr, names, balanced))
     return {name: torch.cat([part[name] for part in blocks]) for name in names}
 
@@ -395,13 +395,18 @@ def _weighted(
     fpr = 1 - below_out.gather(1, counts.out_below_in[threshold]).squeeze(1).double() / m
     found = {"fpr": fpr, "detection_error": 0.5 * missed + 0.5 * fpr}
     if not found.keys() >= set(names):
-        out_below_in = below_out[:, counts.out_below_in]
-        pairs = (weights_in * (out_below_in + below_out[:, counts.out_upto_in])).sum(1, dtype=torch.float64)
-        found["auroc"] = pairs / (2 * n * m)
-        true, false = n - below_in[:, counts.in_below_in], (m - out_below_in) * _weight(n, m, balanced)
-        precision = torch.where(weights_in > 0, weights_in * true / (true + false), 0)
-        found["aupr_in"] = precision.sum(1, dtype=torch.float64) / n
-        true, false = below_out[:, counts.out_upto_out], below_in[:, counts.in_upto_out] * _weight(m, n, balanced)
-        precision = torch.where(weights_out > 0, weights_out * true / (true + false), 0)
-        found["aupr_out"] = precision.sum(1, dtype=torch.float64) / m
+        out_below_in = below_out.index_select(1, counts.out_below_in)
+        out_upto_in = below_out.index_select(1, counts.out_upto_in)
+        found["auroc"] = (weights_in * (out_below_in + out_upto_in)).sum(1, dtype=torch.float64) / (2 * n * m)
+        true = n - below_in.index_select(1, counts.in_below_in)
+        false = (m - out_below_in) * _weight(n, m, balanced)
+        found["aupr_in"] = _precisions(weights_in, true, false).sum(1, dtype=torch.float64) / n
+        true = below_out.index_select(1, counts.out_upto_out)
+        false = below_in.index_select(1, counts.in_upto_out) * _weight(m, n, balanced)
+        found["aupr_out"] = _precisions(weights_out, true, false).sum(1, dtype=torch.float64) / m
     return found
+
+
+def _precisions(weights: Tensor, true: Tensor, false: Tensor) -> Tensor:
+    """The precision at each image's own threshold, times the image's weight: 0 where nothing was drawn from there on."""
+    return (weights * true / (true + false)).nan_to_num_(0.0)
