@@ -392,8 +392,13 @@ def sealed(path: str | Path, folder: str | Path) -> str | None:
     Raises:
         Refused: the manifest is damaged.
     """
-    recorded = None if _unsealed.get() else manifest(folder).get(Path(path).relative_to(folder).as_posix())
+    recorded = None if _unsealed.get() else manifest(folder).get(_place(path, folder))
     return recorded["sha256"] if recorded else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _place(path: str | Path, folder: str | Path) -> str:
+    return Path(path).relative_to(folder).as_posix()
 
 
 def manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
@@ -402,16 +407,16 @@ def manifest(folder: str | Path) -> dict[str, dict[str, Any]]:
     Raises:
         Refused: it is damaged.
     """
-    path = Path(folder) / MANIFEST
+    path = os.path.join(folder, MANIFEST)
     try:
-        found = path.stat()
+        found = os.stat(path)
     except FileNotFoundError:
         return {}
     return _manifest(path, found.st_mtime_ns, found.st_size, found.st_ino)
 
 
 @functools.lru_cache(maxsize=8)
-def _manifest(path: Path, changed: int, size: int, place: int) -> dict[str, dict[str, Any]]:
+def _manifest(path: str, changed: int, size: int, place: int) -> dict[str, dict[str, Any]]:
     with reading(path, "restore it", Refused):
         files: dict[str, dict[str, Any]] = load_json(path)["files"]
         for name, entry in files.items():

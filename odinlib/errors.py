@@ -127,7 +127,9 @@ _NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory|
 
 
 @contextlib.contextmanager
-def reading(path: str | Path, remedy: str | None = None, refusal: type[UserError] = UserError) -> Iterator[None]:
+def reading(
+    path: str | Path, remedy: str | None = None, refusal: type[UserError] = UserError
+) -> Iterator[os.stat_result]:
     """What reading a damaged, foreign or hostile file raises, and that is nearly anything, told in one line.
 
     Args:
@@ -135,16 +137,19 @@ def reading(path: str | Path, remedy: str | None = None, refusal: type[UserError
         remedy: what to do about it.
         refusal: the kind of `UserError`.
 
+    Returns:
+        For `with ... as`: what the system says of the file.
+
     Raises:
         FileNotFoundError: there is no such file.
         UserError: it is no regular file, so that nothing waits for a pipe; or whatever else is raised meanwhile.
     """
     try:
-        kind = Path(path).stat().st_mode
-        if not stat.S_ISREG(kind):
-            found = "a folder" if stat.S_ISDIR(kind) else "a pipe or a device"
-            raise refusal(f"{path} is {found}", expected="a file")
-        yield
+        found = os.stat(path)
+        if not stat.S_ISREG(found.st_mode):
+            told = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+            raise refusal(f"{path} is {told}", expected="a file")
+        yield found
     except (FileNotFoundError, UserError):
         raise
     except PermissionError as error:

@@ -154,7 +154,7 @@ def scores(of: Trained, images: str, settings: Sequence[Setting], indices: np.nd
     if any(epsilon > 0 for _, epsilon in settings):
         for one in whole:
             if all(one.has(setting) for setting in settings):
-                return torch.stack([_row(of, one, setting)[one.places(indices)] for setting in settings]).double()
+                return _rows(of, one, settings)[:, one.places(indices)].double()
     return torch.stack([_at(of, images, setting, indices, files, whole) for setting in settings])
 
 
@@ -167,21 +167,21 @@ def _at(
         return odin.margin_score(torch.from_numpy(responses(of, images, indices).logits), temperature)
     for one in whole:
         if one.has(setting):
-            return _row(of, one, setting)[one.places(indices)].double()
+            return _rows(of, one, [setting])[0, one.places(indices)].double()
     found = torch.full((len(indices),), torch.nan, dtype=torch.float64)
     for one in reversed([one for one in files if one.has(setting)]):
         places = one.places(indices)
-        found[torch.from_numpy(places >= 0)] = _row(of, one, setting)[places[places >= 0]].double()
+        found[torch.from_numpy(places >= 0)] = _rows(of, one, [setting])[0, places[places >= 0]].double()
     if lacking := int(found.isnan().sum()):
         raise missing(of, images, f"scores at T = {temperature:g}, epsilon = {epsilon:g}", lacking, at=setting)
     return found
 
 
-def _row(of: Trained, one: Recorded, setting: Setting) -> Tensor:
-    """The scores [n] that a file has at a setting."""
+def _rows(of: Trained, one: Recorded, settings: Sequence[Setting]) -> Tensor:
+    """The scores [A, n] that a file has at these settings."""
     temperatures, epsilons = one.settings
     held = arrays(of, one)["scores"].reshape(len(temperatures), len(epsilons), -1)
-    return torch.from_numpy(held[one.place(setting)])
+    return torch.from_numpy(held[tuple(np.transpose([one.place(setting) for setting in settings]))])
 
 
 def classes(of: Trained, images: str, settings: Sequence[Setting], indices: np.ndarray) -> Tensor:

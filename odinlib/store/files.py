@@ -166,11 +166,10 @@ def recorded(of: Trained, images: str, kind: str) -> list[Recorded]:
     if not folder.is_dir():
         return []
     here = inputs(of, images) if of.profile.compute else {}
-    for name in _listing(folder, folder.stat().st_mtime_ns):
-        if not name.startswith(images):
+    for path in _listing(folder, folder.stat().st_mtime_ns):
+        if not path.name.startswith(images):
             continue
         try:
-            path = folder / name
             one = _recorded(path, _state(path), of.profile.sealed(path))
             if one.header.get("set") != images or one.header.get("format") != FORMAT:
                 continue
@@ -189,15 +188,14 @@ def recorded(of: Trained, images: str, kind: str) -> list[Recorded]:
 
 
 @functools.lru_cache(maxsize=256)
-def _listing(folder: Path, changed: int) -> list[str]:
-    return sorted(path.name for path in folder.glob("*.npz") if not path.name.startswith("."))
+def _listing(folder: Path, changed: int) -> list[Path]:
+    return sorted(path for path in folder.glob("*.npz") if not path.name.startswith("."))
 
 
 def _state(path: Path) -> tuple[int, int, int]:
     """What differs when a file was written anew, however old it says that it is."""
-    with reading(path, refusal=Refused):
-        found = path.stat()
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    with reading(path, refusal=Refused) as found:
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 @functools.lru_cache(maxsize=4096)
