@@ -408,5 +408,5 @@ def _weighted(
 
 
 def _precisions(weights: Tensor, true: Tensor, false: Tensor) -> Tensor:
-    """The precision at each image's own threshold, times the image's weight: 0 where nothing was drawn from there on."""
+    """The precision at each image's own threshold, times its weight: 0 where nothing was drawn from there on."""
     return (weights * true / (true + false)).nan_to_num_(0.0)
