@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from odinlib.errors import UserError
-from odinlib.networks.classifier import Classifier, initialise, pooled
+from odinlib.networks.classifier import Classifier, check_images, initialise, pooled
 
 
 class DenseNet(Classifier):
@@ -56,7 +56,7 @@ class DenseNet(Classifier):
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits [N, classes] of normalised images `x` [N, C, H, W]."""
-        check_height_and_width(self.name, x)
+        check_input(self.name, self.channels, x)
         x = self.trans1(self.block1(self.conv1(x)))
         x = self.block3(self.trans2(self.block2(x)))
         x = F.relu(self.bn1(x), inplace=True)
@@ -64,8 +64,9 @@ class DenseNet(Classifier):
         return logits
 
 
-def check_height_and_width(name: str, images: Tensor) -> None:
-    """Refuse images [N, C, H, W] that cannot be halved twice, naming the network, with :class:`UserError`."""
+def check_input(name: str, channels: int, images: Tensor) -> None:
+    """Refuse images that are not [N, `channels`, H, W], or cannot be halved twice, naming the network (`UserError`)."""
+    check_images(name, channels, images)
     if min(images.shape[2:]) < 4:
         height, width = images.shape[2:]
         raise UserError(f"{name} was given images of {height} x {width} pixels", expected="at least 4 x 4")

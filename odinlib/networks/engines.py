@@ -63,9 +63,12 @@ def chosen(precision: str = "float32", engine: str | None = None) -> str:
     if asked in ("plain", "fast"):
         return asked
     why_not = _why_not(precision, must_pay=asked is None)
-    if asked and why_not and precision in verdict().get("trials", [precision]):  # else there is no such form here
+    if why_not is None:
+        return "planar"
+    other_precisions = "trials" in verdict() and precision not in verdict()["trials"]  # of which there is the engine
+    if asked and not other_precisions:
         raise UserError(f"the engine planar cannot be had: {why_not}", remedy=f"choose another by {VARIABLE}")
-    return "fast" if why_not else "planar"
+    return "fast"
 
 
 def in_use() -> str:

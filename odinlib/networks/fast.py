@@ -89,31 +89,28 @@ def fast(
         check_choice("kernels", kernels, KERNELS)
     if micro is not None and (not isinstance(micro, int) or isinstance(micro, bool) or micro < 1):
         raise UserError(f"micro is {micro!r}", expected="a whole number, at least 1")
-    asked, where = engines.wanted(engine), devices.of(network)
+    where = devices.of(network)
     broken = (value for value in network.state_dict().values() if not torch.isfinite(value).all())
     if isinstance(network, DenseNet) and next(broken, None) is not None:
         raise UserError("the network's weights hold NaN or infinite values", remedy="train it again, or load others")
     if where.type == "cpu":
-        return _form(network, precision, compile, micro, asked, engine)
+        return _form(network, precision, compile, micro, engine)
     together = micro or (MOST_ON_CUDA if where.type == "cuda" else devices.images_per_pass(where))
-    return OnGpu(_form(network, precision, compile, together, asked, engine), precision, kernels, together)
+    return OnGpu(_form(network, precision, compile, together, engine), precision, kernels, together)
 
 
-def _form(
-    network: nn.Module, precision: str, compile: bool, micro: int | None, asked: str | None, engine: str | None
-) -> nn.Module:
+def _form(network: nn.Module, precision: str, compile: bool, micro: int | None, engine: str | None) -> nn.Module:
     """The form that computes, see `fast`."""
-    where, dtype = devices.of(network), PRECISIONS[precision]
+    asked, where, dtype = engines.wanted(engine), devices.of(network), PRECISIONS[precision]
     ours = network if isinstance(network, DenseNet) else None
     if not ours or compile or asked == "plain" or not devices.has_float64(where):
         exact_ends = precision != "float32"
         micro = micro or devices.images_per_pass(where)
         return Frozen(network, dtype, compile, micro, fold=asked != "plain", exact_ends=exact_ends)
-    on_cpu = where.type == "cpu"
-    if on_cpu and dtype in engines.PRECISIONS.values() and planar.takes(ours, dtype):
-        known = next(name for name, one in engines.PRECISIONS.items() if one == dtype)
-        if engines.chosen(known, engine) == "planar":
-            return Planar(ours, dtype)
+    known = "float32" if precision == "tf32" else precision  # the same on a CPU
+    both = where.type == "cpu" and known in engines.PRECISIONS and planar.takes(ours, dtype)  # engines can do it
+    if both and engines.chosen(known, engine) == "planar":
+        return Planar(ours, dtype)
     return FastDenseNet(ours, dtype, micro or 4)
 
 

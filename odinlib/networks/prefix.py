@@ -21,8 +21,8 @@ from torch.autograd.function import once_differentiable
 
 from odinlib import devices
 from odinlib.networks import folded
-from odinlib.networks.classifier import check_images, log_score_gradients, pooled
-from odinlib.networks.densenet import DenseNet, check_height_and_width
+from odinlib.networks.classifier import log_score_gradients, pooled
+from odinlib.networks.densenet import DenseNet, check_input
 from odinlib.networks.folded import Stage, turned
 from odinlib.networks.parallel import in_parallel
 
@@ -52,16 +52,12 @@ class FastDenseNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K] in float32 of `images` [N, C, H, W] in [0, 1]."""
-        self._check(images)
+        check_input(self.name, self.channels, images)
         if images.requires_grad and torch.is_grad_enabled():
             return _Differentiable.apply(images, self)
         logits = torch.cat(in_parallel(self._logits, self.workers, images))
         # A comparison of bits does not hand on NaN.
         return logits if self.stages is self.exact else logits + 0 * images.flatten(1).sum(1, keepdim=True)
-
-    def _check(self, images: Tensor) -> None:
-        check_images(self.name, self.channels, images)
-        check_height_and_width(self.name, images)
 
     def _logits(self, images: Tensor) -> Tensor:
         parts = self._enter(images, self.stages)
@@ -92,7 +88,7 @@ class FastDenseNet(nn.Module):
                 logits.append(here)
             return torch.cat(gradients, 1), torch.cat(logits)
 
-        self._check(images)
+        check_input(self.name, self.channels, images)
         found = in_parallel(work, self.workers, images.detach())
         gradients = list(torch.cat([gradients for gradients, _ in found], 1))
         if self.stages is not self.exact:

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from odinlib.networks import folded
-from odinlib.networks.classifier import check_images, log_score_gradients
-from odinlib.networks.densenet import Bottleneck, DenseNet, check_height_and_width
+from odinlib.networks.classifier import log_score_gradients
+from odinlib.networks.densenet import Bottleneck, DenseNet, check_input
 from odinlib.networks.folded import Gate, Stage, turned
 from odinlib.networks.parallel import in_parallel
 from odinlib.networks.planar.compiled import library
@@ -56,7 +56,7 @@ class Planar(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K] in float32 of `images` [N, C, H, W] in [0, 1]."""
-        self._check(images)
+        check_input(self.name, self.channels, images)
         if images.requires_grad and torch.is_grad_enabled():
             return _Differentiable.apply(images, self)
         return self.logits(images, self.quick)
@@ -75,7 +75,7 @@ class Planar(nn.Module):
         def work(images: Tensor) -> tuple[Tensor, Tensor]:
             return self.exact.gradients(images, lambda logits, _: log_score_gradients(logits, temperatures))
 
-        self._check(images)
+        check_input(self.name, self.channels, images)
         if not len(images):
             return [images.detach().clone() for _ in temperatures], self.logits(images, self.exact)
         found = in_parallel(work, len(images), self._centred(images))
@@ -94,10 +94,6 @@ class Planar(nn.Module):
         if not len(images):
             return images.detach().float()
         return _with_nan(images, torch.cat(in_parallel(work, len(images), self._centred(images), cotangent.float())))
-
-    def _check(self, images: Tensor) -> None:
-        check_images(self.name, self.channels, images)
-        check_height_and_width(self.name, images)
 
     def _centred(self, images: Tensor) -> Tensor:
         return (images.detach().float() - self.mean).contiguous()

@@ -52,9 +52,8 @@ def library() -> ctypes.CDLL:
     pointer, number = ctypes.c_void_p, ctypes.c_int
     found.planar_new.argtypes, found.planar_new.restype = [pointer, pointer, ctypes.c_int64, number], pointer
     found.planar_delete.argtypes, found.planar_delete.restype = [pointer], None
-    for function in (found.planar_forward, found.planar_backward):
-        function.argtypes, function.restype = [pointer, pointer, number, pointer, number], None
-    found.planar_backward.argtypes = [pointer, pointer, number, pointer]
+    found.planar_forward.argtypes, found.planar_forward.restype = [pointer, pointer, number, pointer, number], None
+    found.planar_backward.argtypes, found.planar_backward.restype = [pointer, pointer, number, pointer], None
     return found
 
 
