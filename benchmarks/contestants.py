@@ -148,10 +148,10 @@ def at_batches(
     return {f"{way}{BATCH}{n}": functools.partial(lambda n: make(network(), n), n) for n in BATCHES}
 
 
-def way(name: str) -> str:
+def way_of(name: str) -> str:
     """A contestant's name without its batch size.
 
-    >>> way("plain module, passes shared, batch 16")
+    >>> way_of("plain module, passes shared, batch 16")
     'plain module, passes shared'
     """
     return name.partition(BATCH)[0]

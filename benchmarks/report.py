@@ -5,7 +5,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from contestants import AUTHORS, BATCH, BFLOAT16, FLOAT32, OOD, PLAIN, SETTINGS, way
+from contestants import AUTHORS, BATCH, BFLOAT16, FLOAT32, OOD, PLAIN, SETTINGS, way_of
 from sweep import MANY, ratio
 
 HEAD = """# Benchmarks
@@ -42,17 +42,20 @@ def write(results: Path) -> str:
 
 
 def summary(run: dict[str, Any]) -> dict[str, float]:
-    """The ratios that matter: how many times faster the engine is, than others at their best batch size."""
-    found = run["times"]
-    table, ours = found["contestants"], found["contestants"][FLOAT32]
-    plain = next(name for name in found["best"] if way(name) == PLAIN)
-    ratios = {f"forward, than {plain}": ratio(table[plain]["forward"], ours["forward"])}
-    for name in found["best"]:
-        if name == AUTHORS or way(name) == PLAIN or name.startswith(OOD):
+    """The ratios that matter: how many times faster the engine is, than others at the batch size that suits them."""
+    best, table = run["times"]["best"], run["times"]["contestants"]
+    ratios = {f"forward, than {best[PLAIN]['forward']}": against_engine(run, PLAIN, "forward")}
+    for way in best:
+        if way in (PLAIN, AUTHORS) or way.startswith(OOD):
             for kind, told in (("setting", "one setting"), ("grid", "grid")):
-                ratios[f"{told}, than {name}"] = ratio(table[name][kind], ours[kind])
-    ratios["grid in bfloat16, than in float32"] = ratio(ours["grid"], table[BFLOAT16]["grid"])
+                ratios[f"{told}, than {best[way][kind]}"] = against_engine(run, way, kind)
+    ratios["grid in bfloat16, than in float32"] = ratio(table[FLOAT32]["grid"], table[BFLOAT16]["grid"])
     return ratios
+
+
+def against_engine(run: dict[str, Any], way: str, kind: str) -> float:
+    table = run["times"]["contestants"]
+    return ratio(table[run["times"]["best"][way][kind]][kind], table[FLOAT32][kind])
 
 
 def times(run: dict[str, Any]) -> str:
@@ -65,19 +68,20 @@ def times(run: dict[str, Any]) -> str:
         "| grid / engine | memory, GB |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for name in found["best"]:
-        each, share = table[name], "–"
-        if "forward" in each:
-            best = max(found["rates"]["bfloat16" if name.endswith("bfloat16") else "float32"])
-            share = f"{found['operations'] / (min(each['forward']) / 1e3) / best:.0%}"
+    for way, best in found["best"].items():
+        taken = {kind: table[name][kind] for kind, name in best.items()}
+        share = "–"
+        if "forward" in taken:
+            rate = max(found["rates"]["bfloat16" if way.endswith("bfloat16") else "float32"])
+            share = f"{found['operations'] / (min(taken['forward']) / 1e3) / rate:.0%}"
         cells = [
-            name,
-            both(each.get("forward")),
+            way,
+            both(taken.get("forward")),
             share,
-            both(each["setting"]),
-            both(each["grid"]),
-            *(f"{ratio(each[kind], table[FLOAT32][kind]):.2f}" for kind in ("setting", "grid")),
-            f"{peaks[name]:.2f}" if name in peaks else "–",
+            both(taken["setting"]),
+            both(taken["grid"]),
+            *(f"{against_engine(run, way, kind):.2f}" for kind in ("setting", "grid")),
+            f"{peaks[best['grid']]:.2f}" if best["grid"] in peaks else "–",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     rates = found["rates"]
@@ -85,6 +89,7 @@ def times(run: dict[str, Any]) -> str:
     lines += [
         "",
         f"Timed as a whole, an image's grid took, in ms: {wholes}.",
+        "Each time is at the batch size with the least, memory at the grid's:",
         "",
         *by_batch(table),
         "",
@@ -119,7 +124,7 @@ def by_batch(table: dict[str, dict[str, list[float]]]) -> list[str]:
     for name, each in table.items():
         if BATCH in name:
             batch = name.rpartition(BATCH)[2]
-            found.setdefault(way(name), {})[batch] = [f"{min(each[kind]):.1f}" for kind in ("setting", "grid")]
+            found.setdefault(way_of(name), {})[batch] = [f"{min(each[kind]):.1f}" for kind in ("setting", "grid")]
     sizes = list(next(iter(found.values()), {}))
     lines = [
         f"| milliseconds an image, one setting / grid | {' | '.join(f'batch {size}' for size in sizes)} |",
@@ -168,9 +173,8 @@ def memory(run: dict[str, Any]) -> str:
 
 def exactness(run: dict[str, Any]) -> str:
     found = run["exactness"]
-    table = found["contestants"]
-    names = [name for name in run["times"]["best"] if name in table] if "times" in run else list(table)
-    temperatures = list(table[names[0]]["differences"])
+    table = {way_of(name): each for name, each in found["contestants"].items()}  # whatever the batch size
+    temperatures = list(next(iter(table.values()))["differences"])
     lines = [
         f"**How exact the scores are**: the largest difference of the softmax score from that of the modules in "
         f"float64, in standard deviations of these, of {found['images']} images "
@@ -180,8 +184,8 @@ def exactness(run: dict[str, Any]) -> str:
         f"| | {' | '.join(f'T = {t}' for t in temperatures)} | exactly 1 at T = 1 |",
         "|---" * (2 + len(temperatures)) + "|",
     ]
-    for name in names:
-        cells = [name, *(f"{table[name]['differences'][t]:.0e}" for t in temperatures), str(table[name]["ones"])]
+    for name, each in table.items():
+        cells = [name, *(f"{each['differences'][t]:.0e}" for t in temperatures), str(each["ones"])]
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",

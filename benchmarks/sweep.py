@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contestants import BATCHES, BFLOAT16, EPSILON, FLOAT32, T, contestants, the_network, way
+from contestants import BATCHES, BFLOAT16, EPSILON, FLOAT32, T, contestants, the_network, way_of
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -149,10 +149,12 @@ def ratio(slower: Iterable[float], faster: Iterable[float]) -> float:
     return statistics.median(a / b for a, b in zip(slower, faster, strict=True))
 
 
-def best_batches(table: dict[str, dict[str, list[float]]]) -> list[str]:
-    """Of each way the name with the batch size at which it was fastest: by its least time for the grid."""
-    best: dict[str, str] = {}
+def best_batches(table: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, str]]:
+    """Of each way and kind of pass the contestant's name, that is the batch size, with the least time."""
+    best: dict[str, dict[str, str]] = {}
     for name, each in table.items():
-        if way(name) not in best or min(each["grid"]) < min(table[best[way(name)]]["grid"]):
-            best[way(name)] = name
-    return list(best.values())
+        fastest = best.setdefault(way_of(name), {})
+        for kind, values in each.items():
+            if kind not in fastest or min(values) < min(table[fastest[kind]][kind]):
+                fastest[kind] = name
+    return best
