@@ -3,8 +3,7 @@
 import contextlib
 import dataclasses
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 from scipy.stats import t as student_t
@@ -176,7 +175,7 @@ def printed_accuracy(network: str, id_set: str) -> float | None:
     return 100 - float(error) if error is not None else None if accuracy is None else float(accuracy)
 
 
-def causes(profile: Profile, compared: pd.DataFrame) -> list[str]:
+def causes(profile: Profile, compared: pd.DataFrame) -> str:
     """For each network and ID set of a comparison, what may be why its numbers are not the paper's: facts, a line each.
 
     Args:
@@ -184,7 +183,7 @@ def causes(profile: Profile, compared: pd.DataFrame) -> list[str]:
         compared: of `comparison`.
 
     Returns:
-        Lines of Markdown: whose weights they are and how accurate against the paper's; which sets are other ones;
+        A list in Markdown: whose weights they are and how accurate against the paper's; which sets are other ones;
         how far several trainings lie apart; and, where none of this tells the network from the paper's, that nothing
         known explains what differs.
     """
@@ -200,8 +199,27 @@ def causes(profile: Profile, compared: pd.DataFrame) -> list[str]:
         differing = [datasets.title(s) for s in dict.fromkeys(block[block.verdict == "differs"].ood_set)]
         if alike and differing:
             told += f"; nothing known here explains what differs ({listed(differing)})"
-        lines.append(f"**{network_title(network)}, {datasets.title(id_set)}**: {told}.")
-    return lines
+        lines.append(_line(of, told))
+    return _list(lines)
+
+
+def sources(profile: Profile, pairs: Iterable[tuple[str, str]]) -> str:
+    """Whose weights numbers come from that no `comparison` holds: a list in Markdown.
+
+    Args:
+        profile: says whose role each network and set plays.
+        pairs: each network and its in-distribution set, again and again if need be.
+    """
+    networks = [profile.trained(*pair) for pair in dict.fromkeys(pairs)]
+    return _list([_line(of, _weights(of)[0]) for of in networks])
+
+
+def _line(of: Trained, told: str) -> str:
+    return f"* **{network_title(of.network)}, {datasets.title(of.id_set)}**: {told}."
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "What the numbers come from:\n\n" + "\n".join(lines)
 
 
 def _weights(of: Trained) -> tuple[str, bool]:
@@ -255,8 +273,8 @@ def _ours(of: Trained) -> str:
     try:
         recipe = trained.recipe(of)
     except Missing:
-        return f"trained here once ({of.training})"
-    return f"trained here once, {recipe['epochs']} epochs ({of.training})"
+        return f"trained here ({of.training})"
+    return f"trained here, {recipe['epochs']} epochs ({of.training})"
 
 
 def _sign(number: float) -> int:

@@ -236,8 +236,14 @@ def record_scores(of: Trained, images: str, settings: Iterable[Setting]) -> None
 
 
 def test_responses(of: Trained, images: str) -> Responses:
-    """The responses of the test images only, in the order of the split."""
-    return store.responses(of, images, tested(of, images))
+    """The responses of the test images only, in the order of the split.
+
+    Of a network of so many classes that the logits of some images only are kept (`store.make_responses`), of these.
+    """
+    test = tested(of, images)
+    store.clean(of, images, test)  # made now if need be
+    kept = store.with_logits(of, images)[test]
+    return store.responses(of, images, test[kept] if kept.any() else test)
 
 
 def test_error(of: Trained) -> float:

@@ -89,6 +89,21 @@ def test_the_spread_over_trainings_is_that_of_the_recorded_seeds(tiny):
     assert set(experiments.detection(tiny.trained(NET, ID), "strokes").trainings) == {3}
 
 
+def test_of_many_classes_pages_take_the_images_whose_logits_are_kept(tiny, monkeypatch):
+    whole = experiments.test_responses(tiny.trained(NET, ID), ID)
+    for path in (tiny.folder / "responses").rglob("*.npz"):
+        path.unlink()
+    monkeypatch.setattr(store.making, "LIGHT_FROM", 4)
+    monkeypatch.setattr(store.making, "LIGHT_LOGITS", tiny.images - 15)
+    light = experiments.test_responses(tiny.trained(NET, ID), ID)
+    assert 0 < len(light.logits) < len(whole.logits) == tiny.images - tiny.holdout
+    places = [np.flatnonzero((whole.logits == row).all(1)).item() for row in light.logits]
+    assert places == sorted(places) and np.array_equal(light.labels, whole.labels[places])
+    for setting in ((1000.0, 0.0), (7.0, 0.0)):  # on the paper's grid, for all images; and between, for those alone
+        known = experiments.test_scores(tiny.trained(NET, ID), ID, *setting)
+        assert np.allclose(known[places], odin.margin_score(torch.from_numpy(whole.logits[places]), setting[0]))
+
+
 def test_scores_on_the_curve_are_those_of_the_setting(tiny):
     of = tiny.trained(NET, ID)
     classes = experiments.predictions(of, "strokes")

@@ -104,9 +104,15 @@ class World:
         self.patch(experiments, "class_count", lambda of: np.shape(of_set(of.id_set)[0])[1])
         self.patch(experiments, "tested", lambda of, images: np.arange(len(of_set(images)[0])))
 
-    def distances(self, mmd):
+    def distances(self, mmd, bordered=None):
         distance = dataclasses.make_dataclass("Distance", ["mmd"])
-        self.patch(scorecard, "distance", lambda profile, id_set, ood_set: distance(mmd(id_set, ood_set)))
+
+        def measured(profile, id_set, ood_set, part="inner"):
+            if part == "corner" and bordered is None:
+                raise Missing("no image is larger")
+            return distance(bordered if part == "corner" else mmd(id_set, ood_set))
+
+        self.patch(scorecard, "distance", measured)
 
     def predictions(self, changed):
         classes = torch.zeros(2, len(DEMO.epsilons), 10_000, dtype=torch.int16)
@@ -513,6 +519,17 @@ def test_a_crop_between_the_resizes_counts_for_a_part(world):
     )
     assert decide("crops_further_than_resizes") == scorecard.PARTLY
     assert scorecard.TESTS["crops_further_than_resizes"](DEMO).kept == 3
+
+
+def test_crops_in_a_border_are_told_beside_those_without(world):
+    told = []
+    for bordered in (None, 0.4):
+        world.distances(lambda i, s: 0.1, bordered)
+        found = scorecard.TESTS["crops_further_than_resizes"](DEMO)
+        assert found.kept == 0
+        told.append(found.told)
+    assert "border" not in told[0] and "crops 0.1, resizes 0.1; crops with their border" in told[1]
+    assert told[1].endswith("0.4")
 
 
 def test_tuning_sets_are_decided_on_the_networks_that_are_there(world):

@@ -87,6 +87,12 @@ def on_curves(of: Trained, images: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(rows).sort_index()
 
 
+def with_outputs(of: Trained, images: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `quantities` whose images' outputs are recorded: all, but with a network of very many classes."""
+    rows = [part[store.with_logits(of, str(name))[part["index"]]] for name, part in images.groupby("set")]
+    return pd.concat(rows).sort_index()
+
+
 def conditional(images: pd.DataFrame, x: str, y: str, bins: int = 12, least: int = 5) -> pd.DataFrame:
     """E[y | x] for each set, in bins of equal width that all sets share, so that sets are compared at equal x.
 
@@ -169,7 +175,7 @@ def show_outputs(title: str, classes: Sequence[str], logits: np.ndarray) -> Outp
 
 
 def outputs_of(of: Trained, row: pd.Series) -> Outputs:
-    """The recorded outputs for the image of a row of `quantities`."""
+    """The recorded outputs for the image of a row of `with_outputs`."""
     found = store.responses(of, row["set"], np.array([int(row["index"])]))
     classes = class_names(of.id_set, found.logits.shape[1])
     title = "an image"

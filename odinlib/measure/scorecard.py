@@ -129,6 +129,13 @@ def _count(cases: Iterable[bool], what: str, more: str = "", lacking: int = 0) -
     return Count(sum(kept), len(kept), told, lacking)
 
 
+def _spanned(values: Iterable[float]) -> str:
+    """The least and the largest of some numbers, or the one that there is."""
+    there = list(values)
+    low, high = f"{min(there):.3g}", f"{max(there):.3g}"
+    return low if low == high else f"{low} to {high}"
+
+
 def _because(missing: Mapping[Any, str], otherwise: str = "the profile has too few sets") -> Missing:
     """Why a claim cannot be decided."""
     return Missing(next(iter(missing.values()), otherwise))
@@ -454,7 +461,7 @@ _COLUMNS = {
 def _larger_inside(profile: Profile, column: str) -> Count:
     means = _quantities(profile).groupby("set", sort=False)[column].mean()
     inside, outside = means[profile.id_sets[0]], means.drop(profile.id_sets[0])
-    told = f"{inside:.3g} against {outside.min():.3g} to {outside.max():.3g}"
+    told = f"{inside:.3g} against {_spanned(outside)}"
     others = [datasets.title(s) for s in outside.index[outside >= inside]]
     told += f", the most on {names.listed(others)}" if others else ""
     return _count((outside < inside).tolist(), "sets have less", told)
@@ -599,8 +606,10 @@ def crops_further_than_resizes(profile: Profile) -> Count:
     )
     if not crops or not resizes:
         raise Missing("the run has no pair of a crop and a resize")
-    told = f"crops {min(crops.values()):.3g} to {max(crops.values()):.3g}, "
-    told += f"resizes {min(resizes.values()):.3g} to {max(resizes.values()):.3g}"
+    told = f"crops {_spanned(crops.values())}, resizes {_spanned(resizes.values())}"
+    bordered = experiments.gather(lambda s: distance(profile, _id_set(profile, 1), s, part="corner").mmd, list(crops))
+    if bordered:
+        told += f"; crops with their border, as the paper's numbers seem to be, {_spanned(bordered.values())}"
     cases = [crop > resize for crop in crops.values() for resize in resizes.values()]
     return _count(cases, "pairs of a crop and a resize", told)
 
@@ -610,7 +619,7 @@ def left_out_classes_nearest(profile: Profile) -> Count:
     own = found.pop(profile.left_out, None)
     if own is None or not found:
         raise Missing(f"the distance of {datasets.title(profile.left_out)}, or of another set, is not recorded")
-    told = f"{own:.3g} against {min(found.values()):.3g} to {max(found.values()):.3g}"
+    told = f"{own:.3g} against {_spanned(found.values())}"
     return _count([d > own for d in found.values()], "sets are further away", told)
 
 

@@ -32,6 +32,7 @@ from odinlib.store.files import (
     recorded,
     total,
     trainings,
+    with_logits,
 )
 from odinlib.store.making import make_responses, make_scores, make_scores_together, respond
 
@@ -60,4 +61,5 @@ __all__ = [
     "scores",
     "total",
     "trainings",
+    "with_logits",
 ]
