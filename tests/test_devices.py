@@ -78,7 +78,7 @@ def test_scores_and_gradients_are_those_of_the_cpu(place, name, quick):
 
 def test_the_form_written_here_needs_float64(place):
     form = FastDenseNet if devices.has_float64(place) else Frozen
-    assert isinstance(fast(here("densenet-bc-10-4").to(place)).form, form)
+    assert isinstance(fast(here("densenet-bc-10-4").to(place), engine="fast").form, form)
 
 
 def test_a_detector_takes_images_from_the_cpu(place):
