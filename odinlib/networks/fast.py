@@ -199,14 +199,14 @@ class Frozen(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [N, K] in float32 of `images` [N, C, H, W] in [0, 1]."""
-        images = images.contiguous(memory_format=torch.channels_last)
+        images = _laid_out(images)
         if images.requires_grad and torch.is_grad_enabled():
             return self.network(images)
         return torch.cat([self.run(part) for part in torch.split(images, self.micro)])
 
     def input_gradients(self, images: Tensor, temperatures: Sequence[float]) -> tuple[list[Tensor], Tensor]:
         """What :func:`odinlib.odin.input_gradients` returns: a gradient for each temperature, and the logits."""
-        parts = torch.split(images.detach().contiguous(memory_format=torch.channels_last), self.micro)
+        parts = torch.split(_laid_out(images.detach()), self.micro)
         found = [self._gradients(part, temperatures) for part in parts]
         gradients = list(torch.cat([gradients for gradients, _ in found], 1))
         if self.dtype != torch.float32:
@@ -226,6 +226,11 @@ class Frozen(nn.Module):
     def _run(self, images: Tensor) -> Tensor:
         with torch.autocast(images.device.type, self.dtype, enabled=self.dtype != torch.float32):
             return self.network(images)
+
+
+def _laid_out(images: Tensor) -> Tensor:
+    """Images with channels last; what are none is left to the network to refuse."""
+    return images.contiguous(memory_format=torch.channels_last) if images.ndim == 4 else images
 
 
 def _in_float32(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
