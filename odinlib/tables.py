@@ -290,35 +290,6 @@ def accuracy_table(profile: Profile) -> Styler:
     return plain(pd.DataFrame(rows, columns=columns)).hide(axis="index")
 
 
-def elsewhere_table(profile: Profile, compared: pd.DataFrame) -> Styler:
-    """What others print for a network of the run, beside the paper's number and ours.
-
-    Args:
-        profile: for the roles, and for the network's accuracy.
-        compared: of `compare.comparison`, with the rows of that network.
-    """
-    rows = []
-    for cell in reference.elsewhere().itertuples():
-        of = profile.trained(profile.grey_network, profile.grey_id_set)
-        if (profile.paper_name(of.network), profile.paper_name(of.id_set)) != (cell.network, cell.id_set):
-            continue
-        key = (cell.network, cell.id_set, cell.ood_set or None, cell.method or None, cell.metric)
-        paper = reference.lookup(*key)
-        if cell.metric == "test_accuracy":
-            found = experiments.gather(lambda *_, of=of: 100 - 100 * experiments.test_error(of), [cell.id_set])
-            ours = f"{found[cell.id_set]:.2f}" if found else NOT_RECORDED
-        else:
-            same = (compared.metric == cell.metric) & (compared.method == cell.method)
-            same &= (compared.network == of.network) & (compared.ood_set.map(profile.paper_name) == cell.ood_set)
-            block = compared[same]
-            ours = NOT_RECORDED
-            if len(block):
-                ours = f"{block.value.iloc[0]:.1f} {_small(f'[{block.low.iloc[0]:.1f}, {block.high.iloc[0]:.1f}]')}"
-        what = reference.title(cell.metric) + (f", {reference.title(cell.ood_set)}" if cell.ood_set else "")
-        rows.append([what, cell.printed + (f" {_small(cell.note)}" if cell.note else ""), paper or "–", ours])
-    return plain(pd.DataFrame(rows, columns=["", "Their notebook", "The paper", "Ours"])).hide(axis="index")
-
-
 def scorecard_table(card: pd.DataFrame) -> Styler:
     """The claims of `measure.scorecard`: where the paper makes them, the verdict and the numbers behind it."""
     marks = {

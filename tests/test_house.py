@@ -1,6 +1,7 @@
 """The house that CONTRIBUTING draws: what may import what, and what the package shows of itself."""
 
 import ast
+import collections
 import re
 import subprocess
 import sys
@@ -50,3 +51,19 @@ def test_the_package_shows_what_there_is_and_nothing_twice():
 def test_the_package_itself_is_imported_without_pytorch():
     done = subprocess.run([sys.executable, "-c", "import odinlib, sys; sys.exit('torch' in sys.modules)"], timeout=60)
     assert done.returncode == 0
+
+
+def test_nothing_is_there_for_its_tests_alone():
+    """Every public function is used by the library, a page, a script or the book, not only where it is defined."""
+    places = ("odinlib/**/*.py", "notebooks/*.ipynb", "data_scripts/*.py", "benchmarks/*.py", "book/_ext/*.py")
+    files = [*(path for place in places for path in ROOT.glob(place)), ROOT / "Snakefile"]
+    words = collections.Counter(re.findall(r"\w+", "\n".join(path.read_text(encoding="utf-8") for path in files)))
+    defined = {
+        node.name
+        for path in ROOT.glob("odinlib/**/*.py")
+        if path.name != "cli.py"  # its functions are commands
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    }
+    # Equation 3 by itself: what `limits.remainder`, which never subtracts it from the score, is tested against.
+    assert {name for name in defined if words[name] == 1} <= {"truncated_score"}
