@@ -6,10 +6,7 @@ method is in :mod:`odinlib.odin`, its measures in :mod:`odinlib.metrics`, the pa
 """
 
 import importlib
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from odinlib.odin import ODIN
+from typing import Any
 
 __version__ = "1.0.0"
 
