@@ -25,6 +25,7 @@ from odinlib.compare import (
     printed_accuracy,
     verdict_alone,
     verdict_on_setting,
+    verdict_over_trainings,
 )
 from odinlib.errors import Missing
 from odinlib.measure import scorecard
@@ -287,6 +288,39 @@ def accuracy_table(profile: Profile) -> Styler:
         told = _paper_says(profile, printed, same, name, id_set)
         rows.append([network_title(name), datasets.title(id_set), ours, told])
     columns = ["Network", "Trained on", "Test accuracy (%)", "The paper"]
+    return plain(pd.DataFrame(rows, columns=columns)).hide(axis="index")
+
+
+def elsewhere_table(profile: Profile, compared: pd.DataFrame) -> Styler:
+    """What others print for a network of the run, beside the paper's number and ours, and how ours stands to theirs.
+
+    Args:
+        profile: for the roles, and for the network's accuracy.
+        compared: of `compare.comparison`, with the rows of that network.
+    """
+    of = profile.trained(profile.grey_network, profile.grey_id_set)
+    rows = []
+    for cell in reference.elsewhere().itertuples():
+        if (profile.paper_name(of.network), profile.paper_name(of.id_set)) != (cell.network, cell.id_set):
+            continue
+        ours, judged = NOT_RECORDED, ""
+        if cell.metric == "test_accuracy":
+            for accuracy in experiments.gather(
+                lambda _: 100 - 100 * experiments.test_error(of), [cell.id_set]
+            ).values():
+                ours, judged = f"{accuracy:.2f}", marked(verdict_alone(accuracy, cell.printed, "test_error"))
+        else:
+            same = (compared.metric == cell.metric) & (compared.method == cell.method)
+            same &= (compared.network == of.network) & (compared.ood_set.map(profile.paper_name) == cell.ood_set)
+            for row in compared[same].itertuples():
+                once, over = (row.value, row.low, row.high), (row.trainings, row.mean, row.spread)
+                ours = f"{row.value:.1f} {_small(f'[{row.low:.1f}, {row.high:.1f}]')}"
+                ours += f"<br>{_small(_over_trainings(row))}" if row.trainings > 1 else ""
+                judged = marked(verdict_over_trainings(once, cell.printed, cell.metric, *over))
+        what = reference.title(cell.metric) + (f", {reference.title(cell.ood_set)}" if cell.ood_set else "")
+        paper = reference.lookup(cell.network, cell.id_set, cell.ood_set or None, cell.method or None, cell.metric)
+        rows.append([what, paper or "–", cell.printed + (f" {_small(cell.note)}" if cell.note else ""), ours, judged])
+    columns = ["", "The paper", "Their notebook", "Ours", "Ours against theirs"]
     return plain(pd.DataFrame(rows, columns=columns)).hide(axis="index")
 
 

@@ -7,7 +7,7 @@ authors made the images that they released, as measured here.
 """
 
 from odinlib.reference.audits import audit, audit_summary, checks
-from odinlib.reference.printed import claims, lookup, prose, remarks, stated, table, tables, title
+from odinlib.reference.printed import claims, elsewhere, lookup, prose, remarks, stated, table, tables, title
 from odinlib.reference.released import making
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "audit_summary",
     "checks",
     "claims",
+    "elsewhere",
     "lookup",
     "making",
     "prose",

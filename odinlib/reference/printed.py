@@ -115,6 +115,15 @@ def stated(name: str) -> float:
     return float(numbers[check_choice("number", name, numbers.index)])
 
 
+def elsewhere() -> pd.DataFrame:
+    """Numbers that others print for a network of the paper: source (a key of the book's bibliography), and as `tables`.
+
+    They are from the notebook that Hendrycks & Gimpel published beside their article, whose network the paper takes
+    for MNIST.
+    """
+    return _read(HERE / "elsewhere.csv").copy()
+
+
 def claims() -> pd.DataFrame:
     """The paper's claims: id, section, page, quantifier, claim (in our words), decided_by, evidence, rule.
 
