@@ -5,6 +5,8 @@ recorded responses without images or weights. Logits may be an array; a class th
 nothing to a score.
 """
 
+from __future__ import annotations  # so that help() shows types by their names
+
 from collections.abc import Callable
 
 import torch

@@ -1,5 +1,7 @@
 """Where networks run, and what differs from place to place: the CPU, NVIDIA's GPUs (CUDA) and Apple's (MPS)."""
 
+from __future__ import annotations  # so that help() shows types by their names
+
 import contextlib
 import re
 from collections.abc import Callable, Iterator

@@ -218,7 +218,10 @@ def reading(wanted: Mapping[str, Any], asked: Mapping[str, Any]) -> dict[str, An
 def summary(fitted: Fitted, rows: Sequence[Row], left_out: Mapping[str, int]) -> Iterator[str]:
     """Lines on what was chosen, what was found, and what was left out."""
     detector, about = fitted.detector, fitted.about
-    read = ", ".join(f"{name} {value}" for name, value in fitted.reading.items())
+    read = ", ".join(
+        f"{name} {' x '.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in fitted.reading.items()
+    )
     yield f"T = {detector.temperature_:g}, epsilon = {detector.epsilon_:g}, threshold {detector.threshold_:.6g}; {read}"
     if "accepted_of_others" in about:
         accepted, others = about["accepted_of_others"]
@@ -229,7 +232,8 @@ def summary(fitted: Fitted, rows: Sequence[Row], left_out: Mapping[str, int]) ->
         if lost := _counted(about["familiar"]["not_taken"]):
             yield f"of the familiar folder not taken: {lost}"
     counts = {verdict: sum(row.verdict == verdict for row in rows) for verdict in (FAMILIAR, FOREIGN, UNREAD)}
-    yield f"{len(rows)} images: {', '.join(f'{count} {verdict}' for verdict, count in counts.items() if count)}"
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    yield f"{len(rows)} image{'s' * (len(rows) != 1)}: {told}"
     if left_out:
         yield f"not taken: {_counted(left_out)}"
 

@@ -7,6 +7,8 @@ off a grid of thresholds: the only thresholds that matter are the in-distributio
 counted exactly, as scikit-learn counts them.
 """
 
+from __future__ import annotations  # so that help() shows types by their names
+
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -4,6 +4,8 @@ Section 5.2 and Appendix F: `u1`, `u2`. Section 5.3: `perturbation_remainder`. F
 `conditional_expectation`, `density`.
 """
 
+from __future__ import annotations  # so that help() shows types by their names
+
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass

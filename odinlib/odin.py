@@ -13,6 +13,8 @@ in-distribution. Perturbed images are not clipped, as in the paper. Scores are c
 logits: at T = 1000 all softmax scores crowd within about 1e-3 of 1/K, where float32 has only a few thousand values.
 """
 
+from __future__ import annotations  # so that help() shows types by their names
+
 import itertools
 import math
 from collections.abc import Iterator, Sequence
@@ -410,7 +412,7 @@ class ODIN(Estimator):
         epsilons: ArrayLike | None = None,
         *,
         accuracy: float | None = None,
-    ) -> "ODIN":
+    ) -> ODIN:
         """Choose T, epsilon and the threshold on held-out images, anew at every call.
 
         Args:

@@ -25,6 +25,7 @@ from odinlib.compare import (
     printed_accuracy,
     verdict_alone,
     verdict_on_setting,
+    verdict_over_trainings,
 )
 from odinlib.errors import Missing
 from odinlib.measure import scorecard
@@ -85,7 +86,7 @@ def detection_table(
 
 
 def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
-    """Every number of `compare.comparison` on a line of its own."""
+    """Every number of `compare.comparison` on a line of its own; what is the same in all lines has no column."""
     frame = pd.DataFrame(
         {
             "Network": [network_title(n) for n in compared.network],
@@ -99,12 +100,15 @@ def comparison_table(profile: Profile, compared: pd.DataFrame) -> Styler:
                 f"{low:.1f} to {high:.1f}" for low, high in zip(compared.low, compared.high, strict=True)
             ],
             "Over trainings": [_over_trainings(row) for row in compared.itertuples()],
-            "Difference": ["–" if math.isnan(d) else f"{d:+.1f}" for d in compared.difference],
+            "Difference": ["–" if math.isnan(d) else f"{d:+z.1f}" for d in compared.difference],
             "Verdict": [marked(verdict) for verdict in compared.verdict],
         }
     )
     if not (compared.trainings > 1).any():
         frame = frame.drop(columns="Over trainings")
+    for column in ("Network", "ID", "OOD"):  # what all lines share is said by the text around the table
+        if len(frame) > 1 and frame[column].nunique() == 1:
+            frame = frame.drop(columns=column)
     return plain(frame, compared).hide(axis="index")
 
 
@@ -288,32 +292,36 @@ def accuracy_table(profile: Profile) -> Styler:
 
 
 def elsewhere_table(profile: Profile, compared: pd.DataFrame) -> Styler:
-    """What others print for a network of the run, beside the paper's number and ours.
+    """What others print for a network of the run, beside the paper's number and ours, and how ours stands to theirs.
 
     Args:
         profile: for the roles, and for the network's accuracy.
         compared: of `compare.comparison`, with the rows of that network.
     """
+    of = profile.trained(profile.grey_network, profile.grey_id_set)
     rows = []
     for cell in reference.elsewhere().itertuples():
-        of = profile.trained(profile.grey_network, profile.grey_id_set)
         if (profile.paper_name(of.network), profile.paper_name(of.id_set)) != (cell.network, cell.id_set):
             continue
-        key = (cell.network, cell.id_set, cell.ood_set or None, cell.method or None, cell.metric)
-        paper = reference.lookup(*key)
+        ours, judged = NOT_RECORDED, ""
         if cell.metric == "test_accuracy":
-            found = experiments.gather(lambda *_, of=of: 100 - 100 * experiments.test_error(of), [cell.id_set])
-            ours = f"{found[cell.id_set]:.2f}" if found else NOT_RECORDED
+            for accuracy in experiments.gather(
+                lambda _: 100 - 100 * experiments.test_error(of), [cell.id_set]
+            ).values():
+                ours, judged = f"{accuracy:.2f}", marked(verdict_alone(accuracy, cell.printed, "test_error"))
         else:
             same = (compared.metric == cell.metric) & (compared.method == cell.method)
             same &= (compared.network == of.network) & (compared.ood_set.map(profile.paper_name) == cell.ood_set)
-            block = compared[same]
-            ours = NOT_RECORDED
-            if len(block):
-                ours = f"{block.value.iloc[0]:.1f} {_small(f'[{block.low.iloc[0]:.1f}, {block.high.iloc[0]:.1f}]')}"
+            for row in compared[same].itertuples():
+                once, over = (row.value, row.low, row.high), (row.trainings, row.mean, row.spread)
+                ours = f"{row.value:.1f} {_small(f'[{row.low:.1f}, {row.high:.1f}]')}"
+                ours += f"<br>{_small(_over_trainings(row))}" if row.trainings > 1 else ""
+                judged = marked(verdict_over_trainings(once, cell.printed, cell.metric, *over))
         what = reference.title(cell.metric) + (f", {reference.title(cell.ood_set)}" if cell.ood_set else "")
-        rows.append([what, cell.printed + (f" {_small(cell.note)}" if cell.note else ""), paper or "–", ours])
-    return plain(pd.DataFrame(rows, columns=["", "Their notebook", "The paper", "Ours"])).hide(axis="index")
+        paper = reference.lookup(cell.network, cell.id_set, cell.ood_set or None, cell.method or None, cell.metric)
+        rows.append([what, paper or "–", cell.printed + (f" {_small(cell.note)}" if cell.note else ""), ours, judged])
+    columns = ["", "The paper", "Their notebook", "Ours", "Ours against theirs"]
+    return plain(pd.DataFrame(rows, columns=columns)).hide(axis="index")
 
 
 def scorecard_table(card: pd.DataFrame) -> Styler:
@@ -354,13 +362,14 @@ def coverage_counts(counts: pd.DataFrame) -> Styler:
     shown = counts.rename(columns=lambda state: f"{COVERAGE_MARKS[state]} {state}")
     shown.insert(0, "Printed", counts.sum(axis=1))
     shown.index = pd.Index([printed_in(table) for table in counts.index], name="In")
-    return plain(shown)
+    return plain(shown).format("{:,}")
 
 
 def coverage_map(cells: pd.DataFrame) -> Styler:
     """The cells of one printed table, of `record.coverage`, each a mark; the number itself is what the mark is titled.
 
-    A row for each network, in- and out-of-distribution set, a column for each measure, method and tuning set.
+    A row for each network, in- and out-of-distribution set, a column for each measure and tuning set, in it a mark for
+    each method, in the paper's order; where a pair of sets has one number, a column for each in-distribution set.
     """
     named = cells.assign(
         mark=[
@@ -371,21 +380,18 @@ def coverage_map(cells: pd.DataFrame) -> Styler:
     )
     for column in ("network", "id_set", "ood_set", "tuning_set", "method", "metric"):
         named[column] = named[column].map(reference.title)
-    rows, columns = (
-        [name for name in names if (named[name] != "").any()]
-        for names in (("network", "id_set", "ood_set"), ("tuning_set", "metric", "method"))
-    )
-    shown = named.pivot(index=rows, columns=columns, values="mark").fillna("")
+    alone = (named[["tuning_set", "metric", "method"]].nunique() == 1).all()
+    rows, columns = ["network", "id_set", "ood_set"], ["tuning_set", "metric"]
+    if alone:
+        rows, columns = ["network", "ood_set"], ["id_set"]
+    rows, columns = ([name for name in names if (named[name] != "").any()] for names in (rows, columns))
+    marks = named.groupby([*rows, *columns], sort=False).mark.agg(" ".join).reset_index()
+    shown = marks.pivot(index=rows, columns=columns, values="mark").fillna("")
     shown = shown.reindex(index=named.set_index(rows).index.unique(), columns=named.set_index(columns).index.unique())
-    titles = {
-        "network": "Network",
-        "id_set": "ID",
-        "ood_set": "OOD",
-        "tuning_set": "Tuned on",
-        "metric": "",
-        "method": "",
-    }
+    titles = {"network": "Network", "id_set": "ID", "ood_set": "OOD", "tuning_set": "Tuned on", "metric": ""}
     styler = plain(shown.rename_axis(index=titles, columns=titles))
+    table, methods = printed_in(cells.table.iloc[0]), [method for method in named.method.unique() if method]
+    styler = styler.set_caption(f"{table}: {listed(methods)}" if methods else table)
     return styler.format(str, escape=None)  # the marks, which hold nothing but the paper's numbers and our states
 
 
@@ -481,7 +487,16 @@ def plain(frame: pd.DataFrame, behind: pd.DataFrame | None = None, markup: bool 
     shown = _with_markup if markup else _as_written
     for axis in (0, 1):
         styler = styler.format_index(shown, axis=axis, escape="html")
+    if frame.index.is_unique and frame.columns.is_unique:  # pandas has classes for no other cells
+        styler = styler.set_td_classes(pd.DataFrame({name: _flow(frame[name]) for name in frame}, index=frame.index))
     return styler.format(shown, escape="html")
+
+
+def _flow(column: pd.Series) -> str:
+    """The class of a column's cells: numbers stay in one line, `words` may break, `prose` is read from the left."""
+    lines = [line for cell in column.map(str) for line in re.sub(r"<(?!br>)[^>]*>", "", cell).split("<br>")]
+    longest = max(map(len, lines), default=0)
+    return "prose" if longest > 60 else "words" if any(re.search(r"[^\W\d]{3}", line) for line in lines) else ""
 
 
 _MARKUP = ("<br>", "<b>", "<small>", "<code>", '<span style="white-space: nowrap">')
@@ -528,10 +543,10 @@ def _pair_cell(block: pd.DataFrame, metric: str, methods: Sequence[str]) -> str:
     judged = [marked(found) for found in verdicts if found not in ("not comparable", "not in the paper")]
     judged = judged[:1] if len(set(judged)) == 1 else judged  # else one for each method, in the order of the values
     count = block.trainings.max()
-    over = " / ".join(f"{block['mean'][m]:.1f} ± {block.spread[m]:.1f}" for m in methods if m in block.index)
-    repeated = [f"{over} over {count} trainings"] if count > 1 else []
-    small = (*repeated, paper, *judged)
-    return "<br>".join([_unbroken(" / ".join(ours)), *(_small(_unbroken(line)) for line in small)])
+    over = [f"{block['mean'][m]:.1f} ± {block.spread[m]:.1f}" for m in methods if m in block.index]
+    repeated = [" / ".join(map(_unbroken, over)), f"over {count} trainings"] if count > 1 else []
+    small = (*repeated, *map(_unbroken, (paper, *judged)))
+    return "<br>".join([_unbroken(" / ".join(ours)), *map(_small, small)])
 
 
 def _jobs(profile: Profile) -> list[tuple[str, str]]:

@@ -1045,7 +1045,7 @@ def scored() -> Iterator[Case]:
         "tensors of another kind": (write(WEIGHTS, tensors(8)), "SHA-256|damaged"),
         "a card that is null": (write(CARD, "null"), "damaged"),
         "a card that is a pipe": (replaced(CARD, "pipe"), "is a pipe"),
-        "no card": (lambda world: (world / CARD).unlink(), "without their architecture"),
+        "no card": (lambda world: (world / CARD).unlink(), "holds weights alone"),
     }
     for what, (damage, line) in networks.items():
         yield Case("score", f"network: {what}", (*SCORE, "{}/images"), line, damage)

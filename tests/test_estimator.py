@@ -231,10 +231,12 @@ def test_whole_numbers_are_scaled_by_what_their_type_can_hold(kind):
     ("given", "words"),
     [
         ("folder/a.png", "path 'folder/a.png'.*read_folder"),
-        (__import__("pathlib").Path("folder"), "path 'folder'"),
+        (Path("folder"), "path 'folder'"),
+        (Path("kept.npy"), "path 'kept.npy'.*np.load"),
         (None, "NoneType"),
         (3, "int"),
         (X[0, 0], r"\[8, 8\]"),
+        (X[:, 0], r"\[\d+, 8, 8\].*one channel"),
         ([X[0], images(1, size=9)[0]], r"\[3, 8, 8\] and \[3, 9, 9\].*resize or crop"),
         ([X, images(5, size=9)], r"\[N, 3, 9, 9\].*expected \[N, 3, 8, 8\]"),
         ([[0.1, 0.2]], "given as list"),
@@ -252,8 +254,10 @@ def test_what_are_no_images_is_told(given, words):
 def test_pictures_without_a_transform_are_told():
     from PIL import Image
 
-    pictures = Single(range(9), lambda i, _: Image.new("RGB", (8, 8)))
-    one_line(lambda: ODIN(small()).fit(pictures), "given as Image.*ToTensor")
+    picture = Image.new("RGB", (8, 8))
+    for one in (picture, (picture, 0)):  # alone, and with its label
+        pictures = Single(range(9), lambda i, _, one=one: one)
+        one_line(lambda pictures=pictures: ODIN(small()).fit(pictures), "given as Image.*ToTensor")
 
 
 def test_the_shape_is_remembered():

@@ -136,6 +136,9 @@ def test_an_image_that_cannot_be_read_does_not_stop_the_others(here):
         (("--detector", "kept.json"), "neither or both of --familiar and --detector"),
         (("--network", "nowhere.pth"), "nowhere.pth is not there"),
         (("--architecture", "resnet81"), "torchvision has no network 'resnet81'; did you mean resnet18"),
+        (("--architecture", "Mine"), "torchvision has no network 'Mine'; of a network of yours: FILE.py:NAME"),
+        (("--architecture", "mine:tiny"), "architecture is 'mine:tiny'; expected resnet18 (torchvision's), timm:NAME"),
+        (("--architecture", "mine.py"), "architecture is 'mine.py'; expected resnet18 (torchvision's), timm:NAME"),
         (("--architecture", "resnet18"), "these weights are not of such a ResNet"),
         (("--mean", "123.7,116.3,103.5", "--std", "58.4,57.1,57.4"), "mean"),
         (("--tpr", "95"), "tpr is 95"),
@@ -163,7 +166,7 @@ def test_a_program_is_run_only_if_it_is_trusted(here):
     status, rows, told = score(*options, here / "new")
     assert status == 1 and not rows and "--trust" in told
     status, rows, told = score(*options, "--trust", here / "new")  # it knows its own size
-    assert status == 0 and len(rows) == 6 and "size (32, 32)" in told
+    assert status == 0 and len(rows) == 6 and "size 32 x 32" in told
     _, expected, _ = score(*chosen(here), here / "new")
     assert [row["verdict"] for row in rows] == [row["verdict"] for row in expected]
 
@@ -213,7 +216,7 @@ def test_a_folder_of_transformers_with_its_preprocessing(here):
     (here / "hf" / "preprocessor_config.json").write_text(json.dumps(processor))
     status, rows, told = score("--network", here / "hf", "--familiar", here / "familiar", "--epsilon", 0, here / "new")
     assert status == 0 and {row["class"] for row in rows} <= set(names.values())
-    assert "resize (24, 24), filter bilinear-antialias" in told
+    assert "resize 24 x 24, filter bilinear-antialias" in told
     images = own.read_folder(here / "new", 24).images
     with torch.no_grad():
         logits = network((images - 0.5) / 0.5).logits

@@ -447,6 +447,7 @@ def test_a_page_depends_on_the_modules_it_reaches(tmp_path):
     assert errors == {"__init__.py", "errors.py"}
     metrics = names(write(tmp_path / "b.ipynb", "def later():\n    from odinlib import metrics"))
     assert {"metrics.py", "errors.py"} <= metrics and "experiments.py" not in metrics
+    assert "odin.py" in names(write(tmp_path / "e.ipynb", "from odinlib import ODIN"))
     protocol = names(write(tmp_path / "c.ipynb", "import odinlib.experiments"))
     assert {"experiments.py", "odin.py", "networks/densenet.py", "datasets/shapes.py"} <= protocol
     assert "reference/table-02.csv" in names(write(tmp_path / "d.ipynb", "from odinlib import reference"))

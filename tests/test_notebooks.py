@@ -184,6 +184,24 @@ def test_a_captioned_cell_shows_one_thing(book, path, profile):
 
 
 @every_run
+def test_every_table_has_a_caption(book, path, profile):
+    """That of its figure, or one of its own where a cell shows several or folds them."""
+    for cell in cells(ran(path, profile)):
+        shown = [output.get("data", {}).get("text/html", "") for output in cell.outputs]
+        plain = [text for text in shown if "<table" in text and "<caption" not in text]
+        assert not plain or "figure" in cell.metadata.get("mystnb", {}), cell.source[-200:]
+
+
+@every_run
+def test_no_zero_has_a_sign(book, path, profile):
+    """-0.04 to one digit is 0.0."""
+    for cell in cells(ran(path, profile)):
+        for output in cell.outputs:
+            for kind in ("text/html", "text/markdown"):
+                assert not re.search(r"(?<![\w.])[-−]0(\.0+)?(?![\d.])", output.get("data", {}).get(kind, ""))
+
+
+@every_run
 def test_no_sentence_speaks_of_nothing(book, path, profile):
     """A number that was not computed must not reach a sentence."""
     for cell in cells(ran(path, profile)):

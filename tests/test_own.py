@@ -31,10 +31,20 @@ def test_exported_programs_are_loaded_and_have_input_gradients(tmp_path):
     )
 
 
+def weights_of(folder):
+    """A file of weights alone."""
+    torch.save(nn.Linear(4, 2).state_dict(), folder / "weights.pth")
+    return folder / "weights.pth"
+
+
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
         (lambda p: own.load_network(p / "none.pt2"), Missing, "not there"),
+        (lambda p: own.load_network(weights_of(p)), UserError, "--architecture.*FILE.py:NAME; in Python also a constr"),
+        (lambda p: own.load_network(weights_of(p), architecture=nn.Linear(4, 2)), UserError, "is of type Linear"),
+        (lambda p: own.load_network(weights_of(p), architecture=nn.Linear), UserError, "constructor without arguments"),
+        (lambda p: own.load_network(weights_of(p), architecture=5), UserError, "is of type int; expected a constr"),
         (lambda p: ((p / "bad.pt2").write_bytes(b"x"), own.load_network(p / "bad.pt2")), UserError, "holds no network"),
     ],
 )

@@ -18,6 +18,18 @@ def html(styler) -> str:
     return styler.to_html()
 
 
+def test_others_numbers_stand_beside_the_papers_and_ours(monkeypatch):
+    monkeypatch.setattr(experiments, "test_error", lambda of: 0.015)
+    theirs = {"omniglot": 95.3, "notmnist": 90.0, "uniform": 97.2}  # as theirs, off, and off within its spread
+    made = [rows("mlp-256x3", "mnist", s, {("baseline", "auroc"): value}) for s, value in theirs.items()]
+    measured = pd.concat(made, ignore_index=True)
+    measured.loc[measured.ood_set == "uniform", ["trainings", "mean", "spread"]] = [10, 96.0, 1.5]
+    shown = html(tables.elsewhere_table(PAPER, compare.comparison(PAPER, measured)))
+    assert [shown.count(word) for word in ("✓ reproduced", "≈ near", "✗ differs", "± within spread")] == [1, 1, 1, 1]
+    assert "98.52" in shown and "98.50" in shown and "99.34" in shown  # their accuracy, ours, the paper's
+    assert shown.count("not recorded") == 2 and "96.0 ± 1.5 (10)" in shown
+
+
 # --- Layouts ----------------------------------------------------------------------------------------------------------
 
 
@@ -178,7 +190,7 @@ def test_what_is_not_the_papers_is_told(monkeypatch):
 
 def test_the_set_table_never_calls_a_stand_in_what_it_stands_for():
     shown = html(tables.set_table(profiles.configure("paper", ood_sets=["scenes-resize", "lsun-resize", "isun"])))
-    first_column = re.findall(r'col0" >(.*?)<', shown)
+    first_column = re.findall(r"<td [^>]*col0[^>]*>(.*?)<", shown)
     assert "Scenes (stand-in for LSUN), resize" in first_column and first_column.count("LSUN (resize)") == 1
     assert "itself" in shown and "nearest" in shown
     assert "CIFAR-10, CIFAR-100, CIFAR-80" in shown

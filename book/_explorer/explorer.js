@@ -107,10 +107,15 @@
       return `M${x(0)} ${y(0)}${steps.join("")}L${x(scale.levels)} ${y(0)}Z`;
     });
     const value = (level) => (scale.low + (level / scale.levels) * (scale.high - scale.low)).toPrecision(3);
-    const ticks = [0, 0.25, 0.5, 0.75, 1].map((share) => {
-      const level = share * scale.levels;
-      return `<text x="${x(level)}" y="${height - 24}" text-anchor="middle">${value(level)}</text>`;
-    });
+    const span = scale.high - scale.low;
+    const power = 10 ** Math.floor(Math.log10(span / 5));
+    const step = [1, 2, 5, 10].map((factor) => factor * power).find((size) => span / size <= 5);
+    const ticks = [];
+    for (let count = Math.ceil(scale.low / step); count * step <= scale.high; count += 1) {
+      const level = ((count * step - scale.low) / span) * scale.levels;
+      const number = Number((count * step).toPrecision(6));
+      ticks.push(`<text x="${x(level)}" y="${height - 24}" text-anchor="middle">${number}</text>`);
+    }
     return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="Histograms of the score: ${titles.join(" and ")};
       the threshold is at ${value(threshold)}">
       <path class="in" d="${paths[0]}"/><path class="out" d="${paths[1]}"/>

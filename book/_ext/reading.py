@@ -54,7 +54,8 @@ class ScrollTables(SphinxPostTransform):
             text = _EMPTY_HEADER.sub(r"<td\1></td>", text)
             text = re.sub(r'<th (id="[^"]*" )?class="(col_heading)', r'<th scope="col" \1class="\2', text)
             text = re.sub(r'<th (id="[^"]*" )?class="(row_heading)', r'<th scope="row" \1class="\2', text)
-            label = html.escape(f"{_caption(node) or 'Table'} ({count})")
+            own = re.search(r"<caption[^>]*>(.*?)</caption>", text, re.DOTALL)
+            label = html.escape(own[1] if own else f"{_caption(node) or 'Table'} ({count})")
             region = f'<div class="table-scroll" role="region" tabindex="0" aria-label="{label}">{text}</div>'
             node.parent.replace(node, nodes.raw("", region, format="html"))
 

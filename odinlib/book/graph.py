@@ -142,6 +142,9 @@ def profile_option(page: str | Path, profile: str) -> str:
     return f"-p profile {profile}" if layout.has_profile(page) else ""
 
 
+_SHOWN = {"odinlib.ODIN": "odinlib.odin"}  # what the package shows of a module without its name
+
+
 @functools.cache
 def _imports_of(name: str, path: Path) -> tuple[str, ...]:
     package = name if path.name == "__init__.py" else name.rpartition(".")[0]
@@ -162,7 +165,7 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
 
 def _file(name: str) -> Path | None:
     """The file of the module `name`, if it is one of this package."""
-    first, *parts = name.split(".")
+    first, *parts = _SHOWN.get(name, name).split(".")
     if first != _PACKAGE.name:
         return None
     path = _PACKAGE.joinpath(*parts)

@@ -85,6 +85,11 @@ def check(
     >>> check({"temperature": 1000.0}, {"temprature": 10})
     Traceback (most recent call last):
     odinlib.errors.UserError: parameter is 'temprature'; expected one of temperature; did you mean 'temperature'?
+    >>> check({"std": None}, {"std": "[0.2, 0.3, 0.2]"}, {"std": number(above=0)})
+    {'std': [0.2, 0.3, 0.2]}
+    >>> check({"std": None}, {"std": "0.2,0.3,0.2"}, {"std": number(above=0)})
+    Traceback (most recent call last):
+    odinlib.errors.UserError: std is '0.2,0.3,0.2'; expected a list; papermill takes it as -y '{std: [0.2, 0.3, 0.2]}'
     >>> check({"networks": None}, {"networks": "wrn-16-2"})
     Traceback (most recent call last):
     odinlib.errors.UserError: networks is 'wrn-16-2'; expected a list; papermill takes it as -y '{networks: [wrn-16-2]}'
@@ -103,6 +108,8 @@ def _checked(name: str, value: Any, default: Any, rule: Rule | None) -> Any:
         kind = type(default)
     if value is None and default is None:
         return None
+    if kind is None and getattr(rule, "number", False) and isinstance(value, str) and re.search(r"[\[,]", value):
+        kind = list  # a number or several of them will do, and this is meant as several
     if isinstance(value, str) and kind in (list, dict) and _is_a(kind, found := _read(value)):
         value = found
     if rule is text and isinstance(value, int) and not isinstance(value, bool):

@@ -118,6 +118,7 @@ def figure_6(inside: Path, outside: Path, classes: int, temperature: float = 100
         axis.plot(path.epsilons, promised, color=colour, linestyle="--", linewidth=1)
     axis.plot([], [], color="grey", linestyle="--", linewidth=1, label="first-order expansion")
     axis.set(xlabel="Perturbation magnitude ε (pixel units)", ylabel=_crowded_label(classes, "S(x̃; T)"))
+    axis.locator_params(axis="x", nbins=5)
     axis.set_title(f"T = {temperature:g}", loc="left", fontsize="medium")
     axis.legend(fontsize="small")
     if pictures:

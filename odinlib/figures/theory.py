@@ -211,7 +211,7 @@ def predicted(changes: pd.DataFrame, least: float = 0.1) -> Figure:
                 label=datasets.title(row["ood_set"]),
                 **ends,
             )
-        ticks = [10.0**k for k in range(-1, 3) if 10.0**k <= reach]
+        ticks = [10.0**k for k in range(-1, 3) if reach / 100 <= 10.0**k <= reach]  # smaller ones would lie on 0
         for set_scale, limit, mark in (
             (axis.set_xscale, axis.set_xlim, axis.set_xticks),
             (axis.set_yscale, axis.set_ylim, axis.set_yticks),

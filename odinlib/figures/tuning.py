@@ -164,9 +164,10 @@ def mean_score(measured: Mapping[str, pd.DataFrame], temperature: float) -> Figu
         best = rows.loc[rows["score"].idxmax()]
         axis.plot(best["epsilon"], best["score"], marker="o", markersize=11, color=colour, fillstyle="none")
     axis.set(
-        xlabel="Perturbation magnitude ε (pixels in [0, 1])",
+        xlabel="Perturbation magnitude ε (pixel units)",
         ylabel=f"Mean score g at T = {temperature:g}\n(units of the network's outputs)",
     )
+    axis.locator_params(axis="x", nbins=5)
     axis.legend(fontsize="small")
     return figure
 

@@ -3,6 +3,8 @@
 The derivations are in `odinlib.theory`; here are the same statements on logits, recorded or made up.
 """
 
+from __future__ import annotations  # so that help() shows types by their names
+
 import math
 from collections.abc import Sequence
 

@@ -354,7 +354,7 @@ def _against_baseline(profile: Profile, what: str) -> Count:
         raise Missing("the grid of temperatures needs 1 and a large one, of 10 or more")
     curves = [c for c in _along_temperature(profile).values() if _at(c, 1) > 0]
     changes = [_at(c, large) - _at(c, 1) for c in curves]
-    ends = f"from {min(changes, default=0):+.1f} to {max(changes, default=0):+.1f} points at T = {large:g}"
+    ends = f"from {min(changes, default=0):+z.1f} to {max(changes, default=0):+z.1f} points at T = {large:g}"
     return _count([change < 0 for change in changes], what, ends)
 
 
@@ -580,7 +580,7 @@ def mmd_anticorrelates(profile: Profile) -> Count:
                 continue
             rho = float(spearmanr(*zip(*pairs, strict=True)).statistic)
             signs.append(rho < 0)
-            told.append(f"{rho:+.2f} for {names.network_title(network)} on {datasets.title(id_set)}")
+            told.append(f"{rho:+z.2f} for {names.network_title(network)} on {datasets.title(id_set)}")
     if not signs:
         raise _because(why_not)
     return _count(signs, "rank correlations are negative", ", ".join(told))

@@ -224,7 +224,9 @@ class Adapted(nn.Module):
         except Exception as error:  # whatever a foreign network raises
             why = str(error).strip().partition("\n")[0] or type(error).__name__
             what = f"the network does not take images of shape {list(images.shape)} ({why})"
-            raise UserError(what, expected=self._wanted(images)) from error
+            grey = images.ndim == 4 and images.shape[1] == 1 and self.channels() == 3
+            remedy = "give grey images three equal channels: images.expand(-1, 3, -1, -1)" if grey else None
+            raise UserError(what, expected=self._wanted(images), remedy=remedy) from error
         if isinstance(found, nn.Module):
             raise UserError("network is a function that builds a network", expected="what it builds: call it")
         return found.clone() if isinstance(found, Tensor) and self._compiled() else found  # a graph's memory is reused
@@ -247,9 +249,12 @@ class Adapted(nn.Module):
         """The logits [N, K] among what the network gave for N images."""
         count, tensors = len(images), dict(_tensors(found))
         if self.output is not None:
-            tensors = {path: tensor for path, tensor in tensors.items() if self.output in (path[-1:] or ("",))} or {
+            named = {path: tensor for path, tensor in tensors.items() if self.output in (path[-1:] or ("",))} or {
                 path: tensor for path, tensor in tensors.items() if self.output in path
             }
+            if not named:
+                raise UserError(f"the network gives no tensor as {self.output!r}", expected=f"one of {_told(tensors)}")
+            tensors = named
         if self.binary:
             fitting = {p: t.reshape(count, 1) for p, t in tensors.items() if t.shape in ((count,), (count, 1))}
         else:
@@ -271,13 +276,9 @@ class Adapted(nn.Module):
         return logits
 
     def _not_logits(self, tensors: Mapping[Any, Tensor], fitting: Mapping[Any, Tensor], count: int) -> UserError:
-        def told(found: Mapping[Any, Tensor]) -> str:
-            names = [(".".join(map(str, path)), tensor) for path, tensor in found.items()]
-            return ", ".join(f"{name} {_kind(tensor)}".strip() for name, tensor in names[:6]) or "no tensor"
-
         if fitting:
             names = " or ".join(repr(path[-1]) for path in fitting)
-            what = f"the network gives several outputs for {count} images: {told(fitting)}"
+            what = f"the network gives several outputs for {count} images: {_told(fitting)}"
             return UserError(what, expected="one of them to be the logits", remedy=f"say which: output={names}")
         remedy = None
         if any(tensor.shape in ((count,), (count, 1)) for tensor in tensors.values()) and not self.binary:
@@ -285,7 +286,7 @@ class Adapted(nn.Module):
         named = "" if self.output is None else f" as {self.output!r}"
         expected = f"logits [{count}, 1]" if self.binary else f"logits [{count}, K] of at least two classes"
         return UserError(
-            f"the network gives {told(tensors)}{named} for {count} images", expected=expected, remedy=remedy
+            f"the network gives {_told(tensors)}{named} for {count} images", expected=expected, remedy=remedy
         )
 
 
@@ -360,6 +361,12 @@ def _tensors(found: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any
     elif len(path) < 4 and not isinstance(found, nn.Module) and hasattr(found, "__dict__"):
         for name, value in vars(found).items():
             yield from _tensors(value, (*path, name))
+
+
+def _told(found: Mapping[Any, Tensor]) -> str:
+    """The first few tensors of what a network gave, by name and shape."""
+    names = [(".".join(map(str, path)), tensor) for path, tensor in found.items()]
+    return ", ".join(f"{name} {_kind(tensor)}".strip() for name, tensor in names[:6]) or "no tensor"
 
 
 def _kind(tensor: Tensor) -> str:

@@ -44,6 +44,9 @@ class Folder(Dataset[Tensor]):
         self._files = list(files)
         self._change = resize, crop, filter
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.told()}>"
+
     def __len__(self) -> int:
         return len(self._files)
 
@@ -70,7 +73,7 @@ class Folder(Dataset[Tensor]):
     def told(self) -> str:
         """What was taken, what was not and why, in a line."""
         kind = "grey" if self.channels == 1 else "colour"
-        parts = [f"{len(self)} images ({kind})"]
+        parts = [f"{len(self)} image{'s' * (len(self) != 1)} ({kind})"]
         if self.left_out:
             parts.append(f"not taken: {_counted(self.left_out)}")
         return "; ".join([*parts, *self.remarks])

@@ -77,7 +77,9 @@ def batches(images: Images, size: int) -> int | None:
 def _opened(images: Images, shape: tuple[int, ...] | None) -> Iterator[tuple[Any, Any]]:
     """What is given, as pairs of images (one [C, H, W], or a batch) and labels, lazily."""
     if isinstance(images, str | bytes) or hasattr(images, "__fspath__"):
-        raise UserError(f"images are the path {str(images)!r}", expected=_KIND, remedy="own.read_folder reads a folder")
+        array = str(images).endswith((".npy", ".npz"))
+        opened = "np.load opens an array" if array else "own.read_folder reads a folder"
+        raise UserError(f"images are the path {str(images)!r}", expected=_KIND, remedy=opened)
     if isinstance(images, Mapping):
         images = [images]
     if hasattr(images, "shape") and hasattr(images, "dtype"):
@@ -85,7 +87,8 @@ def _opened(images: Images, shape: tuple[int, ...] | None) -> Iterator[tuple[Any
             yield images[None], None
         elif len(images.shape) != 4:
             expected = "[N, C, H, W]" if shape is None else f"[N, {', '.join(map(str, shape))}], as when it was fitted"
-            raise UserError(f"images are of shape {list(images.shape)}", expected=expected)
+            remedy = "grey images have one channel, and one image is a batch of one" if len(images.shape) < 4 else None
+            raise UserError(f"images are of shape {list(images.shape)}", expected=expected, remedy=remedy)
         else:
             yield images, None
         return
@@ -122,8 +125,11 @@ def _item(item: Any) -> tuple[Any, Any]:
     if isinstance(item, tuple | list) and item and hasattr(item[0], "shape"):
         return item[0], item[1] if len(item) > 1 else None
     if not (hasattr(item, "shape") and hasattr(item, "dtype")):
-        remedy = "give the data set a transform that ends in ToTensor" if hasattr(item, "convert") else None
-        raise UserError(f"images are given as {type(item).__name__}", expected="tensors or arrays", remedy=remedy)
+        first = item[0] if isinstance(item, tuple | list) and item else item  # of an image and its label
+        pictures = hasattr(first, "convert")
+        remedy = "give the data set a transform that ends in ToTensor" if pictures else None
+        kind = type(first if pictures else item).__name__
+        raise UserError(f"images are given as {kind}", expected="tensors or arrays", remedy=remedy)
     return item, None
 
 

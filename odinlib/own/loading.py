@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from odinlib.datasets.imagefiles import shown
-from odinlib.errors import Missing, UserError, check_choice
+from odinlib.errors import Missing, UserError
 from odinlib.networks import checkpoints, weights
 from odinlib.own.network import Exported
 
 _LIBRARIES = ("torchvision", "timm")
-_SAY = "say which it is: architecture='resnet18', for one"
+_KINDS = "resnet18 (torchvision's), timm:NAME, or FILE.py:NAME"
+_SAY = f"say by architecture (--architecture) which it is: {_KINDS}; in Python also a constructor"
 _SAFE = "safetensors.torch.save_file(network.state_dict(), ...) writes its weights, which load with architecture="
 
 
@@ -44,9 +45,9 @@ def load_network(
     Args:
         path: the file, recognised by what it holds and not by its name.
         trusted: whether a program in the file may be run: it can do whatever you can.
-        architecture: of weights: a constructor without arguments; `resnet18` or `torchvision:resnet18`, `timm:NAME`,
-            each with as many classes as the weights have; or `FILE.py:NAME`, a constructor in a file of yours, which is
-            run.
+        architecture: of weights: a constructor without arguments (of one with some, `lambda: ResNet(56)`); `resnet18`
+            or `torchvision:resnet18`, `timm:NAME`, each with as many classes as the weights have; or `FILE.py:NAME`, a
+            constructor in a file of yours, which is run.
         place: of several weights in one file, what stands before the names of those to take.
 
     Raises:
@@ -75,17 +76,12 @@ def load_network(
         return network.eval()
     if kind == checkpoints.SAFETENSORS:
         if not path.with_suffix(".json").exists():
-            what = (
-                f"{shown(path)} holds weights without their architecture: there is no card {path.stem}.json beside it"
-            )
+            what = f"{shown(path)} holds weights alone: there is no card {path.stem}.json beside it"
             raise UserError(what, remedy=_SAY)
         return weights.load_weights(path)[0].eval()
     if not trusted:
         what = f"{shown(path)} holds weights, and not the network that they are of"
-        remedy = (
-            "say which it is: architecture='resnet18', for one; a pickled module can also be trusted (trusted=True)"
-        )
-        raise UserError(what, remedy=remedy)
+        raise UserError(what, remedy=f"{_SAY}; a pickled module can also be trusted (trusted=True, --trust)")
     return _program(path, kind)
 
 
@@ -113,13 +109,18 @@ def _program(path: Path, kind: str) -> nn.Module:
 
 
 def _built(architecture: str | Callable[[], nn.Module], path: Path) -> nn.Module:
+    if isinstance(architecture, nn.Module) or not (isinstance(architecture, str) or callable(architecture)):
+        what = f"architecture is of type {type(architecture).__name__}"
+        raise UserError(what, expected=f"a constructor without arguments, or its name: {_KINDS}")
     if not isinstance(architecture, str):
         return _called(architecture, getattr(architecture, "__name__", "the constructor"))
     file, _, name = architecture.rpartition(":")
     if file.endswith(".py"):
         return _called(_of_file(Path(file), name), architecture)
     library, name = (file, name) if file else ("torchvision", name)
-    make = _maker(check_choice("library", library, _LIBRARIES), name)
+    if library not in _LIBRARIES or name.endswith(".py"):
+        raise UserError(f"architecture is {architecture!r}", expected=_KINDS)
+    make = _maker(library, name)
     usual = make(None)
     classes = _classes(usual.state_dict(), checkpoints.read_tensors(path))
     return usual if classes is None else make(classes)
@@ -138,8 +139,9 @@ def _maker(library: str, name: str) -> Callable[[int | None], nn.Module]:
 
 def _check_known(library: str, name: str, known: bool, names: list[str]) -> None:
     if not known:
-        near = ", ".join(difflib.get_close_matches(name, names)) or f"a name of {library}'s list_models()"
-        raise UserError(f"{library} has no network {name!r}", remedy=f"did you mean {near}?")
+        near = ", ".join(difflib.get_close_matches(name, names))
+        remedy = f"did you mean {near}?" if near else f"of a network of yours: {_KINDS.rpartition(' ')[2]}"
+        raise UserError(f"{library} has no network {name!r}", remedy=remedy)
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -183,7 +185,8 @@ def _called(make: Callable[[], nn.Module], name: str) -> nn.Module:
     try:
         network = make()
     except (Exception, SystemExit) as error:  # it is the user's own
-        raise UserError(f"{name}() fails ({type(error).__name__}: {error})", expected="a constructor") from error
+        expected = "a constructor without arguments, such as lambda: Network(depth=28)"
+        raise UserError(f"{name}() fails ({type(error).__name__}: {error})", expected=expected) from error
     if not isinstance(network, nn.Module):
         raise UserError(f"{name}() gives a {type(network).__name__}", expected="a torch.nn.Module")
     return network
