@@ -17,15 +17,15 @@ TEMPERATURES = (1.0, 1000.0)
 
 
 def measure(arguments: argparse.Namespace, sets: list[str]) -> dict[str, Any]:
-    """The largest difference at each temperature, and of how many images the score at T = 1 is exactly 1.
+    """The median and the largest difference at each temperature, and how many scores at T = 1 are exactly 1.
 
     Args:
         arguments: `compared` images in all.
         sets: names of prepared sets that give them, equally many each; none: of noise.
 
     Returns:
-        `images`, `sets`, and for each of `contestants` its `differences`, by temperature and in standard deviations of
-        the exact scores, and its `ones`.
+        `images`, `sets`, and for each of `contestants` its `differences` [median, largest], by temperature and in
+        standard deviations of the exact scores, and its `ones`.
     """
     count = arguments.compared // max(1, len(sets))
     parts = [datasets.load(name, count=count).tensor(np.arange(count)) for name in sets]
@@ -36,9 +36,10 @@ def measure(arguments: argparse.Namespace, sets: list[str]) -> dict[str, Any]:
     for name, make in contestants(arguments).items():
         made = make()
         found = scores(made.setting, images.to(arguments.device), made.images)
-        differences = (found.double() - exact).abs().amax(1) / exact.std(1)
+        differences = (found.double() - exact).abs() / exact.std(1, keepdim=True)
+        ends = torch.stack([differences.median(1).values, differences.amax(1)], dim=1).tolist()
         table[name] = {
-            "differences": {f"{t:g}": value for t, value in zip(TEMPERATURES, differences.tolist(), strict=True)},
+            "differences": {f"{t:g}": values for t, values in zip(TEMPERATURES, ends, strict=True)},
             "ones": int((found[TEMPERATURES.index(1.0)] == 1).sum()),
         }
     return {"images": len(images), "sets": sets, "contestants": table}

@@ -176,8 +176,8 @@ def exactness(run: dict[str, Any]) -> str:
     table = {way_of(name): each for name, each in found["contestants"].items()}  # whatever the batch size
     temperatures = list(next(iter(table.values()))["differences"])
     lines = [
-        f"**How exact the scores are**: the largest difference of the softmax score from that of the modules in "
-        f"float64, in standard deviations of these, of {found['images']} images "
+        f"**How exact the scores are**: the median and the largest difference of the softmax score from that of the "
+        f"modules in float64, in standard deviations of these, of {found['images']} images "
         f"({' and '.join(found['sets']) or 'noise'}; weights `{found['provenance']['weights']}`), and of how many the "
         "score at T = 1 is exactly 1, so that they cannot be told apart:",
         "",
@@ -185,7 +185,8 @@ def exactness(run: dict[str, Any]) -> str:
         "|---" * (2 + len(temperatures)) + "|",
     ]
     for name, each in table.items():
-        cells = [name, *(f"{each['differences'][t]:.0e}" for t in temperatures), str(each["ones"])]
+        ends = [" / ".join(f"{end:.0e}" for end in each["differences"][t]) for t in temperatures]
+        cells = [name, *ends, str(each["ones"])]
         lines.append(f"| {' | '.join(cells)} |")
     lines += [
         "",
