@@ -116,10 +116,10 @@ def stated(name: str) -> float:
 
 
 def elsewhere() -> pd.DataFrame:
-    """Numbers that others print for a network of the paper: source (a key of the book's bibliography), and as `tables`.
+    """Numbers that are printed elsewhere for the paper's networks: source (a key of the bibliography), and as `tables`.
 
     They are from the notebook that Hendrycks & Gimpel published beside their article, whose network the paper takes
-    for MNIST.
+    for MNIST, and from what the paper's authors published with their code.
     """
     return _read(HERE / "elsewhere.csv").copy()
 
