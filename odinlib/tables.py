@@ -320,7 +320,7 @@ def elsewhere_table(profile: Profile, compared: pd.DataFrame) -> Styler:
         what = reference.title(cell.metric) + (f", {reference.title(cell.ood_set)}" if cell.ood_set else "")
         paper = reference.lookup(cell.network, cell.id_set, cell.ood_set or None, cell.method or None, cell.metric)
         rows.append([what, paper or "–", cell.printed + (f" {_small(cell.note)}" if cell.note else ""), ours, judged])
-    columns = ["", "The paper", "Their notebook", "Ours", "Ours against theirs"]
+    columns = ["Measure", "The paper", "Their notebook", "Ours", "Ours against theirs"]
     return plain(pd.DataFrame(rows, columns=columns)).hide(axis="index")
 
 

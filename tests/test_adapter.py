@@ -61,7 +61,10 @@ def test_several_outputs_need_a_word_which(expected):
     assert torch.equal(ODIN(two, epsilon=0.01, output=0).fit(X).score_samples(X), expected[1, 1])
     named = Then(lambda z: {"main": z, "aux": -z})
     assert torch.equal(ODIN(named, epsilon=0.01, output="main").fit(X).score_samples(X), expected[1, 1])
-    one_line(lambda: ODIN(named, output="mian").fit(X), r"no tensor as 'mian'; expected one of .*main \[\d+, \d+\]")
+    one_line(
+        lambda: ODIN(named, output="mian").fit(X),
+        r"output is 'mian', and .* no such tensor; expected one of .*main \[\d+, \d+\]",
+    )
 
 
 @pytest.mark.parametrize("shape", [(-1,), (-1, 1)])

@@ -65,7 +65,9 @@ def fpr(rest_in: np.ndarray, rest_out: np.ndarray, tpr: float = 0.95) -> float:
 def printed(cells) -> dict[str, str]:
     """The FPR of the baseline and of ODIN, at what was asked, as the long table of page 04 has them."""
     table = next(table for table in shown(cells, "text/html") if "95 % interval" in table)
-    found = {row[3]: row[6] for row in rows(table) if "FPR at 95 % TPR ↓" in row}
+    header, *others = (row for row in rows(table) if row)
+    numbers = [dict(zip(header, row, strict=True)) for row in others]
+    found = {row["Method"]: row["Ours"] for row in numbers if row["Measure"] == "FPR at 95 % TPR ↓"}
     assert found.pop("ODIN, the paper's T and ε") == "0.0"  # which stands beside, whatever was asked
     assert len(found) == 2
     return found

@@ -253,7 +253,8 @@ class Adapted(nn.Module):
                 path: tensor for path, tensor in tensors.items() if self.output in path
             }
             if not named:
-                raise UserError(f"the network gives no tensor as {self.output!r}", expected=f"one of {_told(tensors)}")
+                told = f"output is {self.output!r}, and the network gives no such tensor"
+                raise UserError(told, expected=f"one of {_told(tensors)}")
             tensors = named
         if self.binary:
             fitting = {p: t.reshape(count, 1) for p, t in tensors.items() if t.shape in ((count,), (count, 1))}
