@@ -119,7 +119,7 @@ def test_the_refusal_says_why_and_names_the_safe_way(tmp_path, ran):
     state = {name: tensor.contiguous() for name, tensor in network().state_dict().items()}
     safetensors.torch.save_file(state, tmp_path / "net.safetensors")
     assert isinstance(own.load_network(tmp_path / "net.safetensors", architecture=network), nn.Sequential)
-    with pytest.raises(UserError, match="say by architecture .* which it is"):
+    with pytest.raises(UserError, match=r"say by architecture .* which it is"):
         own.load_network(tmp_path / "net.safetensors")
 
 
