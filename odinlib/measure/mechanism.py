@@ -7,7 +7,7 @@ single images, so most of this module is arithmetic on the recorded responses of
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,15 +81,17 @@ def quantities(of: Trained, sets: Sequence[str]) -> pd.DataFrame:
 
 def on_curves(of: Trained, images: pd.DataFrame) -> pd.DataFrame:
     """The rows of `quantities` whose images are also behind the curves over epsilon."""
-    rows = [
-        part[part["index"].isin(experiments.curve_images(of, name, (LARGE,)))] for name, part in images.groupby("set")
-    ]
-    return pd.concat(rows).sort_index()
+    return _among(images, lambda name, places: np.isin(places, experiments.curve_images(of, name, (LARGE,))))
 
 
 def with_outputs(of: Trained, images: pd.DataFrame) -> pd.DataFrame:
     """The rows of `quantities` whose images' outputs are recorded: all, but with a network of very many classes."""
-    rows = [part[store.with_logits(of, str(name))[part["index"]]] for name, part in images.groupby("set")]
+    return _among(images, lambda name, places: store.with_logits(of, name)[places])
+
+
+def _among(images: pd.DataFrame, chosen: Callable[[str, np.ndarray], np.ndarray]) -> pd.DataFrame:
+    """The rows whose images, by their set and their places [n] in it, are chosen [n] bool."""
+    rows = [part[chosen(str(name), part["index"].to_numpy())] for name, part in images.groupby("set")]
     return pd.concat(rows).sort_index()
 
 
